@@ -1,0 +1,370 @@
+"""The client's side of one connection, pure: frames in, events and frames out.
+
+Calling order: the constructor has HELLO ready in `data_to_send`; `receive` each frame and act on the events; call
+`write`, `subscribe`, … once `Welcomed` has come; write what `data_to_send` returns and, if `close_code` is set, close
+with it. Sleep until `next_deadline` at most, then call `tick`.
+
+The session follows the cursor of every feed: a batch that does not begin where the last one ended closes the
+connection with DESYNC, and so does a feed that stands still while the heartbeats show that its store moves on
+(PROTOCOL 8.3). Acks never move a cursor. A session lives as long as one connection; what has to survive a
+reconnect (cursor, lineage, unanswered writes) is in the events and belongs to the shell.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .codec import decode_server_message, encode
+from .cursor import Cursor
+from .errors import CloseCode, LocalProtocolError, RemoteProtocolError
+from .limits import DEFAULT_LIMITS, HELLO_TIMEOUT_S, Limits
+from .messages import (
+    Add,
+    Batch,
+    Behind,
+    Bye,
+    CaughtUp,
+    ClientMessage,
+    Delete,
+    Ended,
+    Error,
+    Fetch,
+    Fill,
+    Heads,
+    Heartbeat,
+    Hello,
+    Live,
+    Subscribe,
+    Subscribed,
+    Unsubscribe,
+    Welcome,
+    Write,
+    WriteResult,
+    Wrote,
+)
+from .states import SessionState, after_server_message
+
+__all__ = [
+    "Answered",
+    "ClientEvent",
+    "ClientSession",
+    "FeedBatch",
+    "FeedBehind",
+    "FeedCaughtUp",
+    "FeedEnded",
+    "FeedFill",
+    "FeedLive",
+    "FeedOpened",
+    "GoodbyeSaid",
+    "Refused",
+    "Welcomed",
+]
+
+#: A connection is dead after this many heartbeat periods without a frame, a feed after so many without a batch.
+_SILENT_PERIODS_MAX = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Welcomed:
+    """The connection is ready for requests."""
+
+    welcome: Welcome
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One write was answered."""
+
+    result: WriteResult
+
+
+@dataclass(frozen=True, slots=True)
+class FeedOpened:
+    """A SUBSCRIBE was accepted; `message.how` says how it goes on."""
+
+    id: int
+    message: Subscribed
+
+
+@dataclass(frozen=True, slots=True)
+class FeedBatch:
+    """The next changes of a feed."""
+
+    id: int
+    message: Batch
+
+
+@dataclass(frozen=True, slots=True)
+class FeedLive:
+    """Seqs of live records, part of a reconcile."""
+
+    id: int
+    message: Live
+
+
+@dataclass(frozen=True, slots=True)
+class FeedFill:
+    """Records that were asked for with `fetch`."""
+
+    id: int
+    message: Fill
+
+
+@dataclass(frozen=True, slots=True)
+class FeedCaughtUp:
+    """Everything up to `message.at` is there."""
+
+    id: int
+    message: CaughtUp
+
+
+@dataclass(frozen=True, slots=True)
+class FeedBehind:
+    """A catch-up begins; it ends with `FeedCaughtUp`."""
+
+    id: int
+    message: Behind
+
+
+@dataclass(frozen=True, slots=True)
+class FeedEnded:
+    """A subscription is over."""
+
+    id: int
+    message: Ended
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The server refused a request, or a frame that it could not attribute to one (`message.id` is None)."""
+
+    message: Error
+
+
+@dataclass(frozen=True, slots=True)
+class GoodbyeSaid:
+    """The server is about to close and says when to come back."""
+
+    message: Bye
+
+
+ClientEvent = (
+    Welcomed
+    | Answered
+    | FeedOpened
+    | FeedBatch
+    | FeedLive
+    | FeedFill
+    | FeedCaughtUp
+    | FeedBehind
+    | FeedEnded
+    | Refused
+    | GoodbyeSaid
+)
+
+
+@dataclass(slots=True)
+class _Feed:
+    """What the session knows of one open feed."""
+
+    id: int
+    store: str
+    cursor: Cursor
+    behind_since: float | None = None
+
+
+class ClientSession:
+    """One connection, seen from the client.
+
+    Args:
+        hello: the HELLO to send.
+        now: the monotonic time in seconds at which the connection was made; all `now` are of this clock.
+    """
+
+    def __init__(self, hello: Hello, *, now: float) -> None:
+        self.state = SessionState.GREETED
+        self.limits: Limits = DEFAULT_LIMITS
+        self.heartbeat_s = 0.0
+        self.close_code: int | None = None
+        self.close_reason = ""
+        self._opened_at = now
+        self._heard_at = now
+        self._heartbeat_due_at = now
+        self._next_id = 1
+        self._stores: dict[int, str] = {}
+        self._feeds: dict[str, _Feed] = {}
+        self._out: list[bytes] = [encode(hello)]
+
+    # --- receiving ---
+
+    def receive(self, frame: bytes | str, now: float) -> list[ClientEvent]:
+        """Take one text frame and return what came of it.
+
+        A frame that breaks the protocol sets `close_code` and yields nothing; frames after it are ignored.
+        """
+        self._heard_at = now
+        if self.close_code is not None:
+            return []
+        try:
+            message = decode_server_message(frame)
+            self.state = after_server_message(self.state, type(message))
+            return _HANDLERS[type(message)](self, message, now)
+        except RemoteProtocolError as error:
+            return self._give_up(error.close or CloseCode.MISUSE, error.message)
+        except LocalProtocolError as error:
+            return self._give_up(CloseCode.MISUSE, error.message)
+
+    def _give_up(self, code: CloseCode, reason: str) -> list[ClientEvent]:
+        self.close(code, reason)
+        return []
+
+    def _on_welcome(self, message: Welcome, now: float) -> list[ClientEvent]:
+        self.limits = message.limits
+        self.heartbeat_s = message.heartbeat_ms / 1000
+        self._heartbeat_due_at = now + self.heartbeat_s
+        return [Welcomed(message)]
+
+    def _on_wrote(self, message: Wrote, now: float) -> list[ClientEvent]:
+        return [Answered(result) for result in message.results]
+
+    def _on_subscribed(self, message: Subscribed, now: float) -> list[ClientEvent]:
+        store = self._stores.get(message.id)
+        if store is None:
+            raise RemoteProtocolError("not_subscribed", f"SUBSCRIBED for the unknown id {message.id}")
+        self._feeds[message.feed] = _Feed(message.id, store, message.at)
+        return [FeedOpened(message.id, message)]
+
+    def _on_batch(self, message: Batch, now: float) -> list[ClientEvent]:
+        feed = self._feed(message.feed)
+        if message.from_ != feed.cursor:
+            return self._give_up(
+                CloseCode.DESYNC,
+                f"{feed.store}: a batch begins at {message.from_}, the last one ended at {feed.cursor}",
+            )
+        feed.cursor = message.to
+        feed.behind_since = None
+        return [FeedBatch(feed.id, message)]
+
+    def _on_live(self, message: Live, now: float) -> list[ClientEvent]:
+        return [FeedLive(self._feed(message.feed).id, message)]
+
+    def _on_fill(self, message: Fill, now: float) -> list[ClientEvent]:
+        return [FeedFill(self._feed(message.feed).id, message)]
+
+    def _on_caught_up(self, message: CaughtUp, now: float) -> list[ClientEvent]:
+        feed = self._feed(message.feed)
+        if message.at != feed.cursor:
+            return self._give_up(CloseCode.DESYNC, f"{feed.store}: caught up at {message.at}, not at {feed.cursor}")
+        return [FeedCaughtUp(feed.id, message)]
+
+    def _on_behind(self, message: Behind, now: float) -> list[ClientEvent]:
+        return [FeedBehind(self._feed(message.feed).id, message)]
+
+    def _on_ended(self, message: Ended, now: float) -> list[ClientEvent]:
+        feed = self._feed(message.feed)
+        del self._feeds[message.feed]
+        del self._stores[feed.id]
+        return [FeedEnded(feed.id, message)]
+
+    def _on_heads(self, message: Heads, now: float) -> list[ClientEvent]:
+        for feed in self._feeds.values():
+            head = message.heads.get(feed.store, feed.cursor)
+            if head == feed.cursor:
+                feed.behind_since = None
+            elif feed.behind_since is None:
+                feed.behind_since = now
+            elif now - feed.behind_since >= self.heartbeat_s * (_SILENT_PERIODS_MAX - 1):
+                return self._give_up(CloseCode.DESYNC, f"{feed.store}: the head is {head}, the feed stands still")
+        return []
+
+    def _on_error(self, message: Error, now: float) -> list[ClientEvent]:
+        if message.id is not None and not any(feed.id == message.id for feed in self._feeds.values()):
+            self._stores.pop(message.id, None)
+        return [Refused(message)]
+
+    def _on_bye(self, message: Bye, now: float) -> list[ClientEvent]:
+        return [GoodbyeSaid(message)]
+
+    def _feed(self, name: str) -> _Feed:
+        feed = self._feeds.get(name)
+        if feed is None:
+            raise RemoteProtocolError("not_subscribed", f"a frame of the unknown feed {name[:40]!r}")
+        return feed
+
+    # --- sending ---
+
+    def next_id(self) -> int:
+        """Return an id that no request of this connection had before."""
+        request_id, self._next_id = self._next_id, self._next_id + 1
+        return request_id
+
+    def send(self, message: Add | Delete | Write | Unsubscribe | Fetch) -> None:
+        """Send a request whose id came from `next_id`.
+
+        Raises:
+            LocalProtocolError: WELCOME has not come yet, or the connection is over.
+        """
+        self._require_ready(message)
+        self._out.append(encode(message))
+
+    def subscribe(self, request: Subscribe) -> None:
+        """Send a SUBSCRIBE. Raises as `send`."""
+        self._require_ready(request)
+        self._stores[request.id] = request.store
+        self._out.append(encode(request))
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Decide that the connection ends with this code. The first decision stays."""
+        if self.close_code is None:
+            self.close_code = int(code)
+            self.close_reason = reason
+            self.state = SessionState.CLOSED
+
+    def _require_ready(self, message: ClientMessage) -> None:
+        if self.state not in (SessionState.READY, SessionState.DRAINING):
+            name = type(message).__struct_config__.tag
+            raise LocalProtocolError("hello_expected", f"{name} cannot be sent in the state {self.state.value}")
+
+    def data_to_send(self) -> list[bytes]:
+        """Return the frames to write now, in order, and forget them."""
+        frames, self._out = self._out, []
+        return frames
+
+    # --- time ---
+
+    def next_deadline(self) -> float | None:
+        """Return when `tick` has something to do, or None after the end."""
+        if self.state is SessionState.CLOSED:
+            return None
+        if self.state is SessionState.GREETED:
+            return self._opened_at + HELLO_TIMEOUT_S
+        return min(self._heartbeat_due_at, self._heard_at + self.heartbeat_s * _SILENT_PERIODS_MAX)
+
+    def tick(self, now: float) -> None:
+        """Act on the deadlines that have passed: send a heartbeat, or give the connection up."""
+        deadline = self.next_deadline()
+        if deadline is None or now < deadline:
+            return
+        if self.state is SessionState.GREETED:
+            self.close(CloseCode.HELLO_TIMEOUT, f"no WELCOME within {HELLO_TIMEOUT_S:g} s")
+        elif now >= self._heard_at + self.heartbeat_s * _SILENT_PERIODS_MAX:
+            self.close(CloseCode.NO_HEARTBEAT, f"nothing heard for {now - self._heard_at:.0f} s")
+        else:
+            self._heartbeat_due_at = now + self.heartbeat_s
+            self._out.append(encode(Heartbeat()))
+
+
+_HANDLERS: dict[type, Callable[[ClientSession, Any, float], list[ClientEvent]]] = {
+    Welcome: ClientSession._on_welcome,
+    Wrote: ClientSession._on_wrote,
+    Subscribed: ClientSession._on_subscribed,
+    Batch: ClientSession._on_batch,
+    Live: ClientSession._on_live,
+    Fill: ClientSession._on_fill,
+    CaughtUp: ClientSession._on_caught_up,
+    Behind: ClientSession._on_behind,
+    Ended: ClientSession._on_ended,
+    Heads: ClientSession._on_heads,
+    Error: ClientSession._on_error,
+    Bye: ClientSession._on_bye,
+}

@@ -1,0 +1,306 @@
+"""Every message of `syncline.v1.json`, a struct each (PROTOCOL 4).
+
+The structs say which fields exist and of what type; `codec` reads and writes them and knows JSON, `session`
+knows when each is legal. Requests (the messages with an `id`) refuse members that they do not know, so that a
+mistyped parameter is never taken for a wish that was granted; in all other messages unknown members are
+ignored, so that later versions can add some.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from .cursor import Cursor, Seq
+from .limits import Limits
+
+__all__ = [
+    "Add",
+    "Batch",
+    "Behind",
+    "Bye",
+    "CaughtUp",
+    "Change",
+    "ClientInfo",
+    "ClientMessage",
+    "Delete",
+    "Ended",
+    "EndReason",
+    "Error",
+    "Fetch",
+    "Fill",
+    "Heads",
+    "Heartbeat",
+    "Hello",
+    "Live",
+    "OpResult",
+    "ResumeHow",
+    "ServerMessage",
+    "Status",
+    "Subscribe",
+    "Subscribed",
+    "Unsubscribe",
+    "Welcome",
+    "Write",
+    "WriteOp",
+    "WriteResult",
+    "Wrote",
+]
+
+#: The answers to a write or to one op of it (PROTOCOL 6.2).
+Status = Literal[
+    "ok",
+    "dup",
+    "exists",
+    "conflict",
+    "gone",
+    "absent",
+    "denied",
+    "invalid",
+    "too_large",
+    "retry",
+    "refused",
+    "skipped",
+    "partial",
+]
+ResumeHow = Literal["resume", "rewind", "reconcile", "snapshot"]
+EndReason = Literal["unsubscribed", "forbidden", "view_changed", "store_dropped", "resubscribe"]
+
+
+class _Message(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True):
+    """A message whose unknown members are ignored."""
+
+
+class _Request(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True, forbid_unknown_fields=True):
+    """A message with an id, whose unknown members are refused by name."""
+
+
+# --- from the client ---------------------------------------------------------------------------------
+
+
+class ClientInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who the client says it is; for logs and consoles only."""
+
+    id: str = ""
+    name: str = ""
+    version: str = ""
+
+
+class Hello(_Message, tag="HELLO", frozen=True):
+    """The first message of a connection."""
+
+    client: ClientInfo = ClientInfo()
+    token: str | None = None
+    features: tuple[str, ...] = ()
+
+
+class Add(_Request, tag="ADD", frozen=True):
+    """Add one record. `value` is the JSON text as it came."""
+
+    id: int
+    store: str
+    key: str
+    value: msgspec.Raw
+    store_id: str | None = None
+
+
+class Delete(_Request, tag="DELETE", frozen=True):
+    """Delete one record."""
+
+    id: int
+    store: str
+    key: str
+    store_id: str | None = None
+
+
+class WriteOp(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One op of a WRITE; `value` is there for an ADD and only there."""
+
+    op: Literal["ADD", "DELETE"]
+    key: str
+    value: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class Write(_Request, tag="WRITE", frozen=True):
+    """Several ops on one store: all or none, or each alone with `atomic` false."""
+
+    id: int
+    store: str
+    ops: tuple[WriteOp, ...]
+    atomic: bool = True
+    store_id: str | None = None
+
+
+class Subscribe(_Request, tag="SUBSCRIBE", frozen=True):
+    """Follow a store: `after` is a cursor, `start` or `now`; `known` the lineage of the last SUBSCRIBED."""
+
+    id: int
+    store: str
+    after: str = "start"
+    known: str | None = None
+    store_id: str | None = None
+    filter: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class Unsubscribe(_Request, tag="UNSUBSCRIBE", frozen=True):
+    """End the subscription that was opened with this id."""
+
+    id: int
+
+
+class Fetch(_Request, tag="FETCH", frozen=True):
+    """Ask for live records by seq, in the ranges of LIVE, on the subscription that was opened with this id."""
+
+    id: int
+    seqs: str
+
+
+class Heartbeat(_Message, tag="HEARTBEAT", frozen=True):
+    """I am here. The server's form is `Heads`."""
+
+
+ClientMessage = Hello | Add | Delete | Write | Subscribe | Unsubscribe | Fetch | Heartbeat
+
+
+# --- from the server ---------------------------------------------------------------------------------
+
+
+class Welcome(_Message, tag="WELCOME", frozen=True):
+    """The answer to HELLO: features that are not echoed are off."""
+
+    session: str
+    server: str
+    limits: Limits
+    heartbeat_ms: int
+    features: tuple[str, ...] = ()
+
+
+class OpResult(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of one op. `seq` is there for `ok` and `dup`, `deleted` if that record has died since."""
+
+    status: Status
+    seq: Seq | None = None
+    deleted: Seq | None = None
+    code: str | None = None
+    message: str | None = None
+
+
+class WriteResult(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of one ADD, DELETE or WRITE. `at` is the position of its last change."""
+
+    id: int
+    status: Status
+    seq: Seq | None = None
+    at: Cursor | None = None
+    deleted: Seq | None = None
+    ops: tuple[OpResult, ...] | None = None
+    code: str | None = None
+    message: str | None = None
+    after_ms: int | None = None
+
+
+class Wrote(_Message, tag="WROTE", frozen=True):
+    """The answers to any number of writes of this connection."""
+
+    results: tuple[WriteResult, ...]
+
+
+class Subscribed(_Message, tag="SUBSCRIBED", frozen=True):
+    """The one answer to SUBSCRIBE, before any data of the feed."""
+
+    id: int
+    feed: str
+    how: ResumeHow
+    at: Cursor
+    head: Cursor
+    store_id: str
+    lineage: str
+    keep_to: Seq | None = None
+
+
+class Change(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One committed change as BATCH carries it. `time` is the commit's, in ms since 1970, by the server's clock."""
+
+    seq: Seq
+    op: Literal["ADD", "DELETE"]
+    key: str
+    time: int
+    value: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class Batch(_Message, tag="BATCH", frozen=True):
+    """The changes of the interval (from, to]. Without changes it is a bookmark."""
+
+    feed: str
+    from_: Cursor = msgspec.field(name="from")
+    to: Cursor = msgspec.field()
+    changes: tuple[Change, ...] = msgspec.field()
+
+
+class Live(_Message, tag="LIVE", frozen=True):
+    """Seqs of the records that live at `upto`, as ranges; part of a reconcile."""
+
+    feed: str
+    upto: Cursor
+    seqs: str
+    last: bool = False
+
+
+class Fill(_Message, tag="FILL", frozen=True):
+    """Records that were asked for with FETCH; the cursor does not move."""
+
+    feed: str
+    changes: tuple[Change, ...]
+    last: bool = False
+
+
+class CaughtUp(_Message, tag="CAUGHT_UP", frozen=True):
+    """Everything up to `at` has been sent; `count` and `digest` are of the live records at exactly `at`."""
+
+    feed: str
+    at: Cursor
+    count: int
+    digest: str
+
+
+class Behind(_Message, tag="BEHIND", frozen=True):
+    """The subscription has fallen behind; what follows is a catch-up that ends with CAUGHT_UP."""
+
+    feed: str
+    at: Cursor
+    head: Cursor
+
+
+class Ended(_Message, tag="ENDED", frozen=True):
+    """The subscription is over; nothing of it follows."""
+
+    id: int
+    feed: str
+    reason: EndReason
+    at: Cursor | None = None
+
+
+class Heads(_Message, tag="HEARTBEAT", frozen=True):
+    """The server's heartbeat: the head of every store that the connection is subscribed to."""
+
+    heads: dict[str, Cursor]
+
+
+class Error(_Message, tag="ERROR", frozen=True):
+    """A refusal. `id` is that of the request, if it could be read; `retry` says whether the same may work later."""
+
+    code: str
+    message: str
+    retry: bool = False
+    id: int | None = None
+    after_ms: int | None = None
+
+
+class Bye(_Message, tag="BYE", frozen=True):
+    """The server is about to close: come back after `after_ms` plus a random part of `jitter_ms`."""
+
+    code: str
+    after_ms: int
+    jitter_ms: int
+
+
+ServerMessage = Welcome | Wrote | Subscribed | Batch | Live | Fill | CaughtUp | Behind | Ended | Heads | Error | Bye

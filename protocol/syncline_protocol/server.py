@@ -1,0 +1,345 @@
+"""The server's side of one connection, pure: frames in, events and frames out.
+
+Calling order: `receive` each frame and act on the event it returns; then write what `data_to_send` returns and, if
+`close_code` is set, close with it. Sleep until `next_deadline` at most, then call `tick`. What is sent in answer
+to an event goes through `wrote`, `subscribed`, `ended`, `refuse`, which keep count of open requests.
+
+The frames of feeds are shared by all subscribers, so the shell writes them itself, between `subscribed` and
+`ended`; everything else of a connection goes through here. The session never raises on what the peer sends.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from .codec import decode_client_message, encode
+from .cursor import Cursor, Lineage, Seq
+from .errors import ERROR_CODES, CloseCode, FrameInvalid, RemoteProtocolError
+from .limits import DEFAULT_LIMITS, HEARTBEAT_S, HELLO_TIMEOUT_S, SILENCE_MAX_S, Limits
+from .messages import (
+    Add,
+    Bye,
+    ClientInfo,
+    Delete,
+    Ended,
+    EndReason,
+    Error,
+    Fetch,
+    Heads,
+    Heartbeat,
+    Hello,
+    ResumeHow,
+    ServerMessage,
+    Subscribe,
+    Subscribed,
+    Unsubscribe,
+    Welcome,
+    Write,
+    WriteResult,
+    Wrote,
+)
+from .states import SessionState, after_client_message, after_server_message
+from .transaction import Transaction, transaction_of
+
+__all__ = [
+    "FETCH_RANGES_MAX",
+    "FetchRequested",
+    "Opened",
+    "ServerEvent",
+    "ServerSession",
+    "SubscribeRequested",
+    "UnsubscribeRequested",
+    "WriteRequested",
+]
+
+#: So many frames in a row that are no messages end the connection: nobody mistypes that often.
+_INVALID_FRAMES_MAX = 100
+
+#: Ranges that one FETCH may name.
+FETCH_RANGES_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """HELLO came and WELCOME is among the data to send."""
+
+    client: ClientInfo
+
+
+@dataclass(frozen=True, slots=True)
+class WriteRequested:
+    """A write to commit; answer it with `wrote` or `refuse`."""
+
+    id: int
+    transaction: Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class SubscribeRequested:
+    """A subscription to open; answer it with `subscribed` or `refuse`."""
+
+    request: Subscribe
+
+
+@dataclass(frozen=True, slots=True)
+class UnsubscribeRequested:
+    """A subscription to end; answer it with `ended`."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class FetchRequested:
+    """Records to send as FILL on a subscription that is open."""
+
+    request: Fetch
+
+
+ServerEvent = Opened | WriteRequested | SubscribeRequested | UnsubscribeRequested | FetchRequested
+
+
+class ServerSession:
+    """One connection, seen from the server.
+
+    Args:
+        session_id: names the connection in logs and in WELCOME.
+        server: product name and version, as in `syncline/0.1`.
+        now: the monotonic time in seconds at which the connection was accepted; all `now` are of this clock.
+    """
+
+    __slots__ = (
+        "_feeds",
+        "_heard_at",
+        "_heartbeat_due_at",
+        "_invalid_frames",
+        "_out",
+        "_writes",
+        "close_code",
+        "close_reason",
+        "limits",
+        "opened_at",
+        "server",
+        "session_id",
+        "state",
+    )
+
+    def __init__(self, *, session_id: str, server: str, now: float, limits: Limits = DEFAULT_LIMITS) -> None:
+        self.session_id = session_id
+        self.server = server
+        self.limits = limits
+        self.state = SessionState.OPENING
+        self.opened_at = now
+        self.close_code: int | None = None
+        self.close_reason = ""
+        self._heard_at = now
+        self._heartbeat_due_at = now + HEARTBEAT_S
+        self._invalid_frames = 0
+        self._writes: set[int] = set()
+        self._feeds: dict[int, str | None] = {}
+        self._out: list[bytes] = []
+
+    @property
+    def in_flight(self) -> int:
+        """How many writes have not been answered yet."""
+        return len(self._writes)
+
+    # --- receiving ---
+
+    def receive(self, frame: bytes | str, now: float) -> ServerEvent | None:
+        """Take one text frame and return what the shell has to do, if anything."""
+        self._heard_at = now
+        if self.close_code is not None:
+            return None
+        try:
+            message = decode_client_message(frame)
+            self.state = after_client_message(self.state, type(message))
+            self._invalid_frames = 0
+            return _HANDLERS[type(message)](self, message)
+        except RemoteProtocolError as error:
+            self._answer_error(error)
+            return None
+
+    def _answer_error(self, error: RemoteProtocolError) -> None:
+        self._send(Error(error.code, _text_of(error), ERROR_CODES[error.code].retry, error.request_id))
+        if isinstance(error, FrameInvalid):
+            self._invalid_frames += 1
+            if self._invalid_frames >= _INVALID_FRAMES_MAX:
+                self.close(CloseCode.FRAME_INVALID, "too many frames that are no messages")
+        if self.state is SessionState.OPENING:
+            self.close(CloseCode.MISUSE, error.message)
+        elif error.close is not None:
+            self.close(error.close, error.message)
+
+    def _on_hello(self, hello: Hello) -> ServerEvent:
+        self._send(
+            Welcome(
+                session=self.session_id,
+                server=self.server,
+                limits=self.limits,
+                heartbeat_ms=int(HEARTBEAT_S * 1000),
+                features=tuple(name for name in hello.features if name in FEATURES),
+            )
+        )
+        return Opened(hello.client)
+
+    def _on_write(self, message: Add | Delete | Write) -> ServerEvent:
+        self._claim(message.id)
+        try:
+            transaction = transaction_of(message, self.limits)
+        except RemoteProtocolError as error:
+            error.request_id = message.id
+            raise
+        self._writes.add(message.id)
+        return WriteRequested(message.id, transaction)
+
+    def _on_subscribe(self, message: Subscribe) -> ServerEvent:
+        self._claim(message.id)
+        if len(self._feeds) >= self.limits.subscriptions_max:
+            raise RemoteProtocolError(
+                "too_many_subscriptions",
+                f"the connection has {len(self._feeds)} subscriptions",
+                hint="end one, or open another connection",
+                request_id=message.id,
+            )
+        self._feeds[message.id] = None
+        return SubscribeRequested(message)
+
+    def _on_unsubscribe(self, message: Unsubscribe) -> ServerEvent:
+        self._require_feed(message.id)
+        return UnsubscribeRequested(message.id)
+
+    def _on_fetch(self, message: Fetch) -> ServerEvent:
+        self._require_feed(message.id)
+        return FetchRequested(message)
+
+    def _on_heartbeat(self, message: Heartbeat) -> None:
+        return None
+
+    def _claim(self, request_id: int) -> None:
+        if request_id in self._writes or request_id in self._feeds:
+            raise RemoteProtocolError("id_in_use", f"the request {request_id} is still open", request_id=request_id)
+
+    def _require_feed(self, request_id: int) -> None:
+        if self._feeds.get(request_id) is None:
+            raise RemoteProtocolError(
+                "not_subscribed", f"no open subscription has the id {request_id}", request_id=request_id
+            )
+
+    # --- sending ---
+
+    def wrote(self, results: Iterable[WriteResult]) -> None:
+        """Answer writes; their ids are free again."""
+        answered = tuple(results)
+        self._writes.difference_update([result.id for result in answered])
+        self._send(Wrote(answered))
+
+    def subscribed(
+        self,
+        request_id: int,
+        *,
+        feed: str,
+        how: ResumeHow,
+        at: Seq,
+        head: Seq,
+        store_id: str,
+        lineage: Lineage,
+        keep_to: Seq | None = None,
+    ) -> bool:
+        """Open a feed. Returns False, and refuses, if this connection has a subscription to it already."""
+        if feed in self._feeds.values():
+            self.refuse(request_id, "already_subscribed", "this connection already follows this feed")
+            return False
+        self._feeds[request_id] = feed
+        self._send(
+            Subscribed(
+                id=request_id,
+                feed=feed,
+                how=how,
+                at=lineage.cursor(at),
+                head=lineage.cursor(head),
+                store_id=store_id,
+                lineage=lineage.to_text(),
+                keep_to=keep_to,
+            )
+        )
+        return True
+
+    def ended(self, request_id: int, reason: EndReason, at: Cursor | None) -> None:
+        """End a feed; nothing of it may be written after this."""
+        feed = self._feeds.pop(request_id)
+        assert feed is not None, "only an open subscription ends"
+        self._send(Ended(request_id, feed, reason, at))
+
+    def refuse(self, request_id: int, code: str, message: str, *, after_ms: int | None = None) -> None:
+        """Answer a request with an ERROR; its id is free again, unless it is that of an open feed."""
+        self._writes.discard(request_id)
+        if self._feeds.get(request_id, "") is None:
+            del self._feeds[request_id]
+        self._send(Error(code, message, ERROR_CODES[code].retry, request_id, after_ms))
+
+    def heartbeat(self, heads: dict[str, Cursor]) -> None:
+        """Send a heartbeat with the heads of the stores that this connection follows."""
+        self._send(Heads(heads))
+
+    def bye(self, code: str, after_ms: int, jitter_ms: int) -> None:
+        """Announce the end: requests are still answered, and the shell closes soon."""
+        if self.state in (SessionState.OPENING, SessionState.READY):
+            self._send(Bye(code, after_ms, jitter_ms))
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Decide that the connection ends with this code. The first decision stays."""
+        if self.close_code is None:
+            self.close_code = int(code)
+            self.close_reason = reason
+
+    def _send(self, message: ServerMessage) -> None:
+        self.state = after_server_message(self.state, type(message))
+        self._out.append(encode(message))
+
+    def data_to_send(self) -> list[bytes]:
+        """Return the frames to write now, in order, and forget them."""
+        frames, self._out = self._out, []
+        return frames
+
+    # --- time ---
+
+    def next_deadline(self) -> float | None:
+        """Return when `tick` has something to do, or None after the end."""
+        if self.close_code is not None:
+            return None
+        if self.state is SessionState.OPENING:
+            return self.opened_at + HELLO_TIMEOUT_S
+        return min(self._heartbeat_due_at, self._heard_at + SILENCE_MAX_S)
+
+    def tick(self, now: float) -> bool:
+        """Act on the deadlines that have passed. Returns True if a heartbeat is due."""
+        deadline = self.next_deadline()
+        if deadline is None or now < deadline:
+            return False
+        if self.state is SessionState.OPENING:
+            self.close(CloseCode.HELLO_TIMEOUT, f"no HELLO within {HELLO_TIMEOUT_S:g} s")
+            return False
+        if now >= self._heard_at + SILENCE_MAX_S:
+            self.close(CloseCode.NO_HEARTBEAT, f"nothing heard for {SILENCE_MAX_S:g} s")
+            return False
+        self._heartbeat_due_at = now + HEARTBEAT_S
+        return True
+
+
+#: The features that this version knows; HELLO asks for them, WELCOME echoes them.
+FEATURES: frozenset[str] = frozenset({"digest"})
+
+_HANDLERS: dict[type, Callable[[ServerSession, Any], ServerEvent | None]] = {
+    Hello: ServerSession._on_hello,
+    Add: ServerSession._on_write,
+    Delete: ServerSession._on_write,
+    Write: ServerSession._on_write,
+    Subscribe: ServerSession._on_subscribe,
+    Unsubscribe: ServerSession._on_unsubscribe,
+    Fetch: ServerSession._on_fetch,
+    Heartbeat: ServerSession._on_heartbeat,
+}
+
+
+def _text_of(error: RemoteProtocolError) -> str:
+    return error.message + (f"; {error.hint}" if error.hint else "")
