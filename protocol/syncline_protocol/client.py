@@ -14,8 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from .codec import decode_server_message, encode
-from .cursor import Cursor
+from .cursor import Cursor, Lineage, parse_cursor
 from .errors import CloseCode, LocalProtocolError, RemoteProtocolError
 from .limits import DEFAULT_LIMITS, HELLO_TIMEOUT_S, Limits
 from .messages import (
@@ -24,6 +26,7 @@ from .messages import (
     Behind,
     Bye,
     CaughtUp,
+    Change,
     ClientMessage,
     Delete,
     Ended,
@@ -191,7 +194,7 @@ class ClientSession:
         self._heard_at = now
         self._heartbeat_due_at = now
         self._next_id = 1
-        self._stores: dict[int, str] = {}
+        self._asked: dict[int, str] = {}
         self._feeds: dict[str, _Feed] = {}
         self._out: list[bytes] = [encode(hello)]
 
@@ -225,12 +228,25 @@ class ClientSession:
         return [Welcomed(message)]
 
     def _on_wrote(self, message: Wrote, now: float) -> list[ClientEvent]:
+        for result in message.results:
+            if result.at is not None:
+                parse_cursor(result.at)
+            elif result.status in ("ok", "dup"):
+                raise RemoteProtocolError("bad_message", f"WROTE: {result.status} without its position")
         return [Answered(result) for result in message.results]
 
     def _on_subscribed(self, message: Subscribed, now: float) -> list[ClientEvent]:
-        store = self._stores.get(message.id)
+        store = self._asked.pop(message.id, None)
         if store is None:
             raise RemoteProtocolError("not_subscribed", f"SUBSCRIBED for the unknown id {message.id}")
+        if message.feed in self._feeds:
+            raise RemoteProtocolError("already_subscribed", f"the feed {message.feed[:40]!r} is open already")
+        if (message.how == "rewind") != (message.keep_to is not None):
+            raise RemoteProtocolError("bad_message", "SUBSCRIBED: a rewind, and nothing else, has keep_to")
+        # What the shell will take apart later is taken apart here, where a fault still has a sender.
+        for cursor in (message.at, message.head):
+            parse_cursor(cursor)
+        Lineage.parse(message.lineage)
         self._feeds[message.feed] = _Feed(message.id, store, message.at)
         return [FeedOpened(message.id, message)]
 
@@ -241,15 +257,21 @@ class ClientSession:
                 CloseCode.DESYNC,
                 f"{feed.store}: a batch begins at {message.from_}, the last one ended at {feed.cursor}",
             )
+        _check_changes(message.changes)
         feed.cursor = message.to
         feed.behind_since = None
         return [FeedBatch(feed.id, message)]
 
     def _on_live(self, message: Live, now: float) -> list[ClientEvent]:
-        return [FeedLive(self._feed(message.feed).id, message)]
+        feed = self._feed(message.feed)
+        feed.behind_since = None
+        return [FeedLive(feed.id, message)]
 
     def _on_fill(self, message: Fill, now: float) -> list[ClientEvent]:
-        return [FeedFill(self._feed(message.feed).id, message)]
+        feed = self._feed(message.feed)
+        _check_changes(message.changes)
+        feed.behind_since = None
+        return [FeedFill(feed.id, message)]
 
     def _on_caught_up(self, message: CaughtUp, now: float) -> list[ClientEvent]:
         feed = self._feed(message.feed)
@@ -262,8 +284,9 @@ class ClientSession:
 
     def _on_ended(self, message: Ended, now: float) -> list[ClientEvent]:
         feed = self._feed(message.feed)
+        if feed.id != message.id:
+            raise RemoteProtocolError("bad_message", f"ENDED: the feed is that of {feed.id}, not of {message.id}")
         del self._feeds[message.feed]
-        del self._stores[feed.id]
         return [FeedEnded(feed.id, message)]
 
     def _on_heads(self, message: Heads, now: float) -> list[ClientEvent]:
@@ -278,8 +301,8 @@ class ClientSession:
         return []
 
     def _on_error(self, message: Error, now: float) -> list[ClientEvent]:
-        if message.id is not None and not any(feed.id == message.id for feed in self._feeds.values()):
-            self._stores.pop(message.id, None)
+        if message.id is not None:
+            self._asked.pop(message.id, None)
         return [Refused(message)]
 
     def _on_bye(self, message: Bye, now: float) -> list[ClientEvent]:
@@ -302,15 +325,20 @@ class ClientSession:
         """Send a request whose id came from `next_id`.
 
         Raises:
-            LocalProtocolError: WELCOME has not come yet, or the connection is over.
+            LocalProtocolError: WELCOME has not come yet, the connection is over, or the subscription that is meant
+                is not open: its ERROR could not be told from that of the SUBSCRIBE.
         """
         self._require_ready(message)
+        if isinstance(message, (Unsubscribe, Fetch)) and all(feed.id != message.id for feed in self._feeds.values()):
+            raise LocalProtocolError("not_subscribed", f"no open subscription has the id {message.id}")
         self._out.append(encode(message))
 
     def subscribe(self, request: Subscribe) -> None:
-        """Send a SUBSCRIBE. Raises as `send`."""
+        """Send a SUBSCRIBE whose id came from `next_id`. Raises as `send`."""
         self._require_ready(request)
-        self._stores[request.id] = request.store
+        if request.id in self._asked or any(feed.id == request.id for feed in self._feeds.values()):
+            raise LocalProtocolError("id_in_use", f"a subscription with the id {request.id} is open or being opened")
+        self._asked[request.id] = request.store
         self._out.append(encode(request))
 
     def close(self, code: int = 1000, reason: str = "") -> None:
@@ -352,6 +380,16 @@ class ClientSession:
         else:
             self._heartbeat_due_at = now + self.heartbeat_s
             self._out.append(encode(Heartbeat()))
+
+
+def _check_changes(changes: tuple[Change, ...]) -> None:
+    before = 0
+    for change in changes:
+        if change.seq <= before:
+            raise RemoteProtocolError("bad_message", f"the change {change.seq} comes after {before}")
+        if (change.op == "ADD") != isinstance(change.value, msgspec.Raw):
+            raise RemoteProtocolError("bad_message", f"the change {change.seq}: an ADD, and no DELETE, has a value")
+        before = change.seq
 
 
 _HANDLERS: dict[type, Callable[[ClientSession, Any, float], list[ClientEvent]]] = {

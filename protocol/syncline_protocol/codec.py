@@ -72,9 +72,6 @@ def _decode(decoder: "msgspec.json.Decoder[M]", frame: bytes | str) -> M:
         raise FrameInvalid("bad_json", f"the frame is not a JSON object in UTF-8: {error}") from error
     except RecursionError as error:
         raise FrameInvalid("bad_json", "the frame is nested too deep") from error
-    request_id: object = getattr(message, "id", None)
-    if isinstance(request_id, int) and not 0 <= request_id <= ID_MAX:
-        raise FrameInvalid("bad_message", f"an id is an integer from 0 to {ID_MAX}")
     return message
 
 
@@ -86,16 +83,21 @@ def _explain(frame: bytes | str, error: msgspec.ValidationError) -> FrameInvalid
         request_id = msgspec.json.decode(stem.id) if isinstance(stem.id, msgspec.Raw) else None
     except (msgspec.DecodeError, UnicodeDecodeError):
         return FrameInvalid("bad_json", "the frame is not a JSON object")
+    except RecursionError:
+        # The first reading stopped at the fault and never came to what is nested behind it.
+        return FrameInvalid("bad_json", "the frame is nested too deep")
     if not isinstance(request_id, int) or isinstance(request_id, bool) or not 0 <= request_id <= ID_MAX:
         request_id = None
     text = str(error)
+    # A path may end in a member's name, and that is as long as the peer likes.
+    shown = text if len(text) <= 200 else text[:200] + "…"
     if not isinstance(name, str):
         return FrameInvalid("bad_message", "the message has no type", request_id=request_id)
     if "Invalid value" in text and text.endswith("`$.type`"):
         return FrameInvalid("unknown_message", f"there is no message {name[:40]!r}", request_id=request_id)
     if "unknown field" in text:
-        return FrameInvalid("unknown_parameter", f"{name}: {text}", request_id=request_id)
-    return FrameInvalid("bad_message", f"{name}: {text}", request_id=request_id)
+        return FrameInvalid("unknown_parameter", f"{name}: {shown}", request_id=request_id)
+    return FrameInvalid("bad_message", f"{name}: {shown}", request_id=request_id)
 
 
 def encode(message: ClientMessage | ServerMessage) -> bytes:

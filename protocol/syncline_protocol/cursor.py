@@ -4,7 +4,8 @@ Owns the text form of cursors and lineages and the resume table of PROTOCOL 5. P
 part of an incarnation is the caller's. Invariants:
 
 - every position of a log has exactly one name: that of the last lineage entry with `first_seq <= seq`;
-- a cursor is valid if its incarnation is in the lineage and its seq is not above that incarnation's last;
+- a cursor is valid if it is the name of its position: its incarnation is in the lineage and its seq between that
+  incarnation's first and last;
 - a cursor that is ahead is proof of lost history, never waited for and never clamped.
 """
 
@@ -36,7 +37,7 @@ Seq = NewType("Seq", int)
 #: The text `incarnation:seq`, opaque to clients and always replaced whole.
 Cursor = NewType("Cursor", str)
 
-#: Reserved words that SUBSCRIBE takes in the place of a cursor (PROTOCOL 5.2).
+#: Reserved words that SUBSCRIBE takes in the place of a cursor (PROTOCOL 5.1.4).
 START = "start"
 NOW = "now"
 
@@ -190,7 +191,11 @@ def decide_resume(lineage: Lineage, head: Seq, after: Position, known: Lineage |
     """
     last = lineage.last_seq(after.incarnation, head)
     if last is not None:
-        return Resume(after.seq) if after.seq <= last else Rewind(last)
+        if after.seq > last:
+            return Rewind(last)
+        # Below its incarnation's first seq the text names no position: it was not got from this log.
+        named = lineage.last_seq(after.incarnation, after.seq) is not None
+        return Resume(after.seq) if named else Snapshot()
     if known is None or known.last_seq(after.incarnation, after.seq) is None:
         return Snapshot()
     for entry in reversed(known.entries):

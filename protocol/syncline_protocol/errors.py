@@ -66,9 +66,12 @@ ERROR_CODES: dict[str, ErrorRule] = {
     "media_type_unsupported": ErrorRule("the request body has a media type that the route does not take", False, 415),
     "method_not_allowed": ErrorRule("the route does not have this method", False, 405),
     "not_found": ErrorRule("there is no such route", False, 404),
+    "origin_refused": ErrorRule("a web page of another origin may not use this server", False, 403),
+    "body_timeout": ErrorRule("the request body did not come in time", True, 408),
     "drain": ErrorRule("the server is shutting down; reconnect later", True, 503),
     "overloaded": ErrorRule("the server has no room for this request now", True, 503),
     "storage_unavailable": ErrorRule("the storage failed; whether the change was committed is unknown", True, 503),
+    "storage_full": ErrorRule("the storage has no room; nothing was committed", True, 507),
     "internal": ErrorRule("the server failed in a way that it did not expect", True, 500),
 }
 

@@ -45,11 +45,12 @@ BATCH_BYTES_TARGET = 128 * 1024
 #: A connection that has not sent HELLO after this long is closed.
 HELLO_TIMEOUT_S = 5.0
 
-#: Both sides send a HEARTBEAT after this long without having sent anything.
+#: Both sides send a HEARTBEAT this often, also while other frames go: the server's carry the heads, by which a
+#: client sees that a feed stands still.
 HEARTBEAT_S = 15.0
 
-#: A side that has heard nothing for this long takes the connection for dead. Browsers slow the timers of
-#: hidden tabs to one a minute, so it is well above that.
+#: A server that has heard nothing for this long takes the connection for dead. Browsers slow the timers of
+#: hidden tabs to one a minute, so it is well above that. A client gives up after three heartbeat periods.
 SILENCE_MAX_S = 90.0
 
 

@@ -6,12 +6,12 @@ mistyped parameter is never taken for a wish that was granted; in all other mess
 ignored, so that later versions can add some.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from .cursor import Cursor, Seq
-from .limits import Limits
+from .limits import ID_MAX, SEQ_MAX, Limits
 
 __all__ = [
     "Add",
@@ -32,7 +32,9 @@ __all__ = [
     "Heartbeat",
     "Hello",
     "Live",
+    "Milliseconds",
     "OpResult",
+    "RequestId",
     "ResumeHow",
     "ServerMessage",
     "Status",
@@ -40,11 +42,17 @@ __all__ = [
     "Subscribed",
     "Unsubscribe",
     "Welcome",
+    "WireSeq",
     "Write",
     "WriteOp",
     "WriteResult",
     "Wrote",
 ]
+
+#: Integers as the wire may carry them; beyond these bounds a frame is no message.
+RequestId = Annotated[int, msgspec.Meta(ge=0, le=ID_MAX)]
+WireSeq = Annotated[Seq, msgspec.Meta(ge=0, le=SEQ_MAX)]
+Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=SEQ_MAX)]
 
 #: The answers to a write or to one op of it (PROTOCOL 6.2).
 Status = Literal[
@@ -96,7 +104,7 @@ class Hello(_Message, tag="HELLO", frozen=True):
 class Add(_Request, tag="ADD", frozen=True):
     """Add one record. `value` is the JSON text as it came."""
 
-    id: int
+    id: RequestId
     store: str
     key: str
     value: msgspec.Raw
@@ -106,7 +114,7 @@ class Add(_Request, tag="ADD", frozen=True):
 class Delete(_Request, tag="DELETE", frozen=True):
     """Delete one record."""
 
-    id: int
+    id: RequestId
     store: str
     key: str
     store_id: str | None = None
@@ -123,7 +131,7 @@ class WriteOp(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
 class Write(_Request, tag="WRITE", frozen=True):
     """Several ops on one store: all or none, or each alone with `atomic` false."""
 
-    id: int
+    id: RequestId
     store: str
     ops: tuple[WriteOp, ...]
     atomic: bool = True
@@ -133,7 +141,7 @@ class Write(_Request, tag="WRITE", frozen=True):
 class Subscribe(_Request, tag="SUBSCRIBE", frozen=True):
     """Follow a store: `after` is a cursor, `start` or `now`; `known` the lineage of the last SUBSCRIBED."""
 
-    id: int
+    id: RequestId
     store: str
     after: str = "start"
     known: str | None = None
@@ -144,13 +152,13 @@ class Subscribe(_Request, tag="SUBSCRIBE", frozen=True):
 class Unsubscribe(_Request, tag="UNSUBSCRIBE", frozen=True):
     """End the subscription that was opened with this id."""
 
-    id: int
+    id: RequestId
 
 
 class Fetch(_Request, tag="FETCH", frozen=True):
     """Ask for live records by seq, in the ranges of LIVE, on the subscription that was opened with this id."""
 
-    id: int
+    id: RequestId
     seqs: str
 
 
@@ -170,16 +178,16 @@ class Welcome(_Message, tag="WELCOME", frozen=True):
     session: str
     server: str
     limits: Limits
-    heartbeat_ms: int
-    features: tuple[str, ...] = ()
+    heartbeat_ms: Annotated[int, msgspec.Meta(ge=1, le=SEQ_MAX)]
+    features: tuple[str, ...]
 
 
 class OpResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """What became of one op. `seq` is there for `ok` and `dup`, `deleted` if that record has died since."""
 
     status: Status
-    seq: Seq | None = None
-    deleted: Seq | None = None
+    seq: WireSeq | None = None
+    deleted: WireSeq | None = None
     code: str | None = None
     message: str | None = None
 
@@ -187,15 +195,15 @@ class OpResult(msgspec.Struct, frozen=True, omit_defaults=True):
 class WriteResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """What became of one ADD, DELETE or WRITE. `at` is the position of its last change."""
 
-    id: int
+    id: RequestId
     status: Status
-    seq: Seq | None = None
+    seq: WireSeq | None = None
     at: Cursor | None = None
-    deleted: Seq | None = None
+    deleted: WireSeq | None = None
     ops: tuple[OpResult, ...] | None = None
     code: str | None = None
     message: str | None = None
-    after_ms: int | None = None
+    after_ms: Milliseconds | None = None
 
 
 class Wrote(_Message, tag="WROTE", frozen=True):
@@ -207,23 +215,23 @@ class Wrote(_Message, tag="WROTE", frozen=True):
 class Subscribed(_Message, tag="SUBSCRIBED", frozen=True):
     """The one answer to SUBSCRIBE, before any data of the feed."""
 
-    id: int
+    id: RequestId
     feed: str
     how: ResumeHow
     at: Cursor
     head: Cursor
     store_id: str
     lineage: str
-    keep_to: Seq | None = None
+    keep_to: WireSeq | None = None
 
 
 class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     """One committed change as BATCH carries it. `time` is the commit's, in ms since 1970, by the server's clock."""
 
-    seq: Seq
+    seq: WireSeq
     op: Literal["ADD", "DELETE"]
     key: str
-    time: int
+    time: Milliseconds
     value: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -258,7 +266,7 @@ class CaughtUp(_Message, tag="CAUGHT_UP", frozen=True):
 
     feed: str
     at: Cursor
-    count: int
+    count: Annotated[int, msgspec.Meta(ge=0, le=SEQ_MAX)]
     digest: str
 
 
@@ -273,7 +281,7 @@ class Behind(_Message, tag="BEHIND", frozen=True):
 class Ended(_Message, tag="ENDED", frozen=True):
     """The subscription is over; nothing of it follows."""
 
-    id: int
+    id: RequestId
     feed: str
     reason: EndReason
     at: Cursor | None = None
@@ -290,17 +298,17 @@ class Error(_Message, tag="ERROR", frozen=True):
 
     code: str
     message: str
-    retry: bool = False
-    id: int | None = None
-    after_ms: int | None = None
+    retry: bool
+    id: RequestId | None = None
+    after_ms: Milliseconds | None = None
 
 
 class Bye(_Message, tag="BYE", frozen=True):
     """The server is about to close: come back after `after_ms` plus a random part of `jitter_ms`."""
 
     code: str
-    after_ms: int
-    jitter_ms: int
+    after_ms: Milliseconds
+    jitter_ms: Milliseconds
 
 
 ServerMessage = Welcome | Wrote | Subscribed | Batch | Live | Fill | CaughtUp | Behind | Ended | Heads | Error | Bye

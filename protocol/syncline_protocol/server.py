@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from .codec import decode_client_message, encode
-from .cursor import Cursor, Lineage, Seq
+from .cursor import NOW, START, Cursor, Lineage, Seq, parse_cursor
 from .errors import ERROR_CODES, CloseCode, FrameInvalid, RemoteProtocolError
 from .limits import DEFAULT_LIMITS, HEARTBEAT_S, HELLO_TIMEOUT_S, SILENCE_MAX_S, Limits
 from .messages import (
@@ -40,8 +42,10 @@ from .messages import (
 )
 from .states import SessionState, after_client_message, after_server_message
 from .transaction import Transaction, transaction_of
+from .values import check_store_name
 
 __all__ = [
+    "FEATURES",
     "FETCH_RANGES_MAX",
     "FetchRequested",
     "Opened",
@@ -54,6 +58,10 @@ __all__ = [
 
 #: So many frames in a row that are no messages end the connection: nobody mistypes that often.
 _INVALID_FRAMES_MAX = 100
+
+#: Answers of ops and writes that share one WROTE. Each is well below 300 bytes, so the frame stays below the size
+#: of the largest batch.
+_WROTE_RESULTS_MAX = 6000
 
 #: Ranges that one FETCH may name.
 FETCH_RANGES_MAX = 1000
@@ -194,6 +202,11 @@ class ServerSession:
 
     def _on_subscribe(self, message: Subscribe) -> ServerEvent:
         self._claim(message.id)
+        try:
+            _check_subscribe(message)
+        except RemoteProtocolError as error:
+            error.request_id = message.id
+            raise
         if len(self._feeds) >= self.limits.subscriptions_max:
             raise RemoteProtocolError(
                 "too_many_subscriptions",
@@ -228,10 +241,18 @@ class ServerSession:
     # --- sending ---
 
     def wrote(self, results: Iterable[WriteResult]) -> None:
-        """Answer writes; their ids are free again."""
-        answered = tuple(results)
-        self._writes.difference_update([result.id for result in answered])
-        self._send(Wrote(answered))
+        """Answer writes, in as few frames as the size of a frame allows; their ids are free again."""
+        answered: list[WriteResult] = []
+        size = 0
+        for result in results:
+            self._writes.discard(result.id)
+            size += 1 + len(result.ops or ())
+            if answered and size > _WROTE_RESULTS_MAX:
+                self._send(Wrote(tuple(answered)))
+                answered, size = [], 1 + len(result.ops or ())
+            answered.append(result)
+        if answered:
+            self._send(Wrote(tuple(answered)))
 
     def subscribed(
         self,
@@ -339,6 +360,17 @@ _HANDLERS: dict[type, Callable[[ServerSession, Any], ServerEvent | None]] = {
     Fetch: ServerSession._on_fetch,
     Heartbeat: ServerSession._on_heartbeat,
 }
+
+
+def _check_subscribe(message: Subscribe) -> None:
+    """Refuse what no log has to be asked about: names, positions and parameters of the wrong form."""
+    check_store_name(message.store)
+    if message.filter is not msgspec.UNSET:
+        raise RemoteProtocolError("filter_invalid", "this server has no filters")
+    if message.after not in (START, NOW):
+        parse_cursor(message.after)
+    if message.known is not None:
+        Lineage.parse(message.known)
 
 
 def _text_of(error: RemoteProtocolError) -> str:

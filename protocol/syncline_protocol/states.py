@@ -62,6 +62,8 @@ SERVER_SENDS: dict[tuple[SessionState, type[ServerMessage]], SessionState] = {
     (SessionState.OPENING, Bye): SessionState.OPENING,
     (SessionState.GREETED, Welcome): SessionState.READY,
     (SessionState.GREETED, Error): SessionState.GREETED,
+    # For the server a BYE before HELLO is sent in OPENING; a client, whose HELLO is under way, is GREETED by then.
+    (SessionState.GREETED, Bye): SessionState.GREETED,
     **{(SessionState.READY, message): SessionState.READY for message in _ANSWERS},
     (SessionState.READY, Bye): SessionState.DRAINING,
     **{(SessionState.DRAINING, message): SessionState.DRAINING for message in _ANSWERS},

@@ -60,11 +60,13 @@ def _utf8(key: str) -> bytes:
 
 
 def check_value(text: bytes, limits: Limits) -> bytes:
-    """Return the JSON text of a value as it is kept.
+    """Return the JSON text of a value as it is kept: as it came, on one line, without blanks around it.
 
     Raises:
         ValueInvalid: `value_invalid` with what is wrong, or `too_large`.
     """
+    # Blanks around a value belong to whatever carried it; with them the same value by HTTP would be another text.
+    text = text.strip(b" \t\r\n")
     if len(text) > limits.value_bytes_max:
         raise ValueInvalid("too_large", f"the value is longer than {limits.value_bytes_max} bytes")
     try:

@@ -1,21 +1,22 @@
 """What becomes of a transaction, by the log alone: the status table of PROTOCOL 6 as a pure function.
 
 A backend gives what its log knows of the keys, gets a `Decision`, and writes what the decision lists. Within one
-append the caller notes each commit in the same mapping, so that later transactions see earlier ones.
+append the caller notes each commit in the same mapping (`used_after`), so that later transactions see earlier ones.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from syncline_protocol.cursor import Seq
 from syncline_protocol.messages import OpResult, Status
 from syncline_protocol.transaction import Op, Transaction
 
-__all__ = ["Decision", "UsedKey", "decide"]
+__all__ = ["Decision", "UsedKey", "decide", "used_after"]
 
 
-@dataclass(frozen=True, slots=True)
-class UsedKey:
+# Structs, as one of each is made for every op that is written and a frozen dataclass costs five times as much.
+class UsedKey(msgspec.Struct, frozen=True, gc=False):
     """The record of a used key, kept for ever: seq of its ADD, of its DELETE if it died, hash of its value text."""
 
     add_seq: Seq
@@ -23,8 +24,7 @@ class UsedKey:
     hash: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """The answer to a transaction and the ops to commit, in order, at consecutive seqs from `next_seq`.
 
     `status` and `results` are what the answer says if the commit succeeds; `last_seq` is as in `Outcome`.
@@ -49,6 +49,15 @@ def decide(transaction: Transaction, used: Mapping[str, UsedKey], next_seq: Seq)
     return _decide_each(transaction, used, next_seq)
 
 
+def used_after(op: Op, known: UsedKey | None, seq: Seq) -> UsedKey:
+    """Return what the log knows of the key once `op` is committed at `seq`; `known` is what it knew before."""
+    if op.value is None:
+        assert known is not None
+        return UsedKey(known.add_seq, seq, known.hash)
+    assert op.hash is not None
+    return UsedKey(seq, None, op.hash)
+
+
 # --- each op alone ---
 
 
@@ -62,9 +71,9 @@ def _decide_each(transaction: Transaction, used: Mapping[str, UsedKey], next_seq
         result = _decide_alone(op, known, Seq(next_seq + len(commits)))
         if result.status == "ok":
             assert result.seq is not None
-            changed[op.key] = _after(op, known, result.seq)
+            changed[op.key] = used_after(op, known, result.seq)
             commits.append(op)
-        if result.seq is not None:
+        if result.seq is not None and (last_seq is None or result.seq > last_seq):
             last_seq = result.seq
         results.append(result)
     return Decision(_overall(transaction, results), tuple(results), tuple(commits), last_seq)
@@ -146,11 +155,3 @@ def _decide_in_transaction(op: Op, known: UsedKey | None, seq: Seq, key_repeats:
     if known.delete_seq is not None:
         return OpResult("gone")
     return OpResult("exists" if known.hash == op.hash else "conflict")
-
-
-def _after(op: Op, known: UsedKey | None, seq: Seq) -> UsedKey:
-    if op.value is None:
-        assert known is not None
-        return UsedKey(known.add_seq, seq, known.hash)
-    assert op.hash is not None
-    return UsedKey(seq, None, op.hash)

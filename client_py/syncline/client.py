@@ -1,0 +1,212 @@
+"""The client: what an application holds in its hands.
+
+    async with syncline.connect() as client:
+        await client.add("notes", {"text": "hi"})
+        async for change in client.subscribe("notes"):
+            print(change.key, change.value)
+
+A facade: `connection` keeps the socket up, `write` has the queue of writes, `intake` and `subscription` what is read,
+`http` the requests that need no socket. When the client is closed no task of it is left, and whoever waits for it
+gets an error.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterable
+from types import TracebackType
+
+from syncline_protocol import START, Limits, messages
+
+from .address import DEFAULT_URL, URL_VARIABLE, parse_address
+from .clock import Clock
+from .connection import Connection, TokenSource
+from .errors import Misuse
+from .http import HttpApi
+from .intake import Intake
+from .key import KeyMaker
+from .record import Record, Records
+from .status import ConnectionState, Status
+from .stores import Stores
+from .subscription import Subscription
+from .write import Add, Delete, PendingWrite, Written, check_write
+
+__all__ = ["Client", "connect"]
+
+#: What one subscription buffers while the application does not read. It holds some of the largest batches.
+_BUFFER_BYTES_MAX = 8 * 1024 * 1024
+
+
+def connect(
+    url: str | None = None,
+    *,
+    client_name: str = "syncline-py",
+    token: TokenSource | None = None,
+    timeout: float = 10.0,
+    wait: bool = True,
+    clock: Clock | None = None,
+) -> "Client":
+    """Return a client, to be opened with `async with`.
+
+    Args:
+        url: where the server is, with http, https, ws or wss, and the prefix below which it is mounted, if it is. By
+            default the environment variable SYNCLINE_URL, else http://127.0.0.1:7171.
+        client_name: what the server's logs and console call this client.
+        token: what the server knows the user by.
+        timeout: how long to wait for the first connection, in seconds.
+        wait: open only once the server has answered, and raise `ConnectionFailed` if the first attempt fails. Without
+            it the client opens at once, and connects when it can.
+        clock: time and chance; for tests.
+
+    After the first connection, or at once without `wait`, the client connects again for ever, with growing waits.
+    """
+    return Client(
+        url or os.environ.get(URL_VARIABLE) or DEFAULT_URL,
+        client_name=client_name,
+        token=token,
+        timeout=timeout,
+        wait=wait,
+        clock=clock or Clock(),
+    )
+
+
+class Client:
+    """A connection to a server; made by `connect`.
+
+    Attributes:
+        stores: create, drop and list stores.
+        url: where the server is.
+    """
+
+    def __init__(
+        self, url: str, *, client_name: str, token: TokenSource | None, timeout: float, wait: bool, clock: Clock
+    ) -> None:
+        address = parse_address(url)
+        self.url = address.url
+        self._timeout_s = timeout
+        self._waits = wait
+        self._new_key = KeyMaker(clock)
+        self._connection = Connection(address, client_name=client_name, token=token, clock=clock)
+        self._http = HttpApi(address, token=token)
+        self.stores = Stores(self._http)
+
+    # --- opening and closing ---
+
+    async def __aenter__(self) -> "Client":
+        await self._connection.open(self._timeout_s if self._waits else None)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connection and end everything that waits for it with `ClientClosed`."""
+        await self._connection.close()
+        await self._http.aclose()
+
+    # --- writing ---
+
+    async def add(self, store: str, value: object, key: str | None = None, *, store_id: str | None = None) -> Written:
+        """Add a record and wait until the server has stored it.
+
+        Many may be under way at once; those that are asked for together travel together. While the server cannot be
+        reached they wait. A write that was sent and not answered is sent again, unchanged, and has one effect.
+
+        Args:
+            store: the name of the store.
+            value: any JSON-able object, or `Json` for exact text.
+            key: by default one that sorts by time; it is in the result.
+            store_id: refuse if the store of this name is another one.
+
+        Raises:
+            WriteRefused: the key was used for another value, the value breaks a rule, or the like.
+            ClientClosed: the client was closed first; it is not known whether it was stored.
+        """
+        return await self._write(store, [Add(self._new_key() if key is None else key, value)], None, store_id)
+
+    async def delete(self, store: str, key: str, *, store_id: str | None = None) -> Written:
+        """Delete a record. One that is deleted already is `dup`. Otherwise as `add`."""
+        return await self._write(store, [Delete(key)], None, store_id)
+
+    async def write(
+        self, store: str, ops: Iterable[Add | Delete], *, atomic: bool = True, store_id: str | None = None
+    ) -> Written:
+        """Make several changes to one store, all or none. Otherwise as `add`.
+
+        Args:
+            atomic: with False each op is decided alone; the result may be `partial`, and its `ops` say of each what
+                became of it.
+        """
+        return await self._write(store, list(ops), atomic, store_id)
+
+    async def _write(self, store: str, ops: list[Add | Delete], atomic: bool | None, store_id: str | None) -> Written:
+        self._connection.require_open()
+        message, size = check_write(store, ops, self.limits, atomic=atomic, store_id=store_id)
+        write = PendingWrite(message, size, asyncio.get_running_loop().create_future())
+        self._connection.put(write)
+        return await write.settled
+
+    # --- reading ---
+
+    def subscribe(
+        self, store: str, after: str = START, *, known: str | None = None, buffer_bytes_max: int = _BUFFER_BYTES_MAX
+    ) -> Subscription:
+        """Follow the changes of a store.
+
+        Args:
+            store: the name of the store.
+            after: `start`, `now`, or the `cursor` of a change or of an earlier subscription.
+            known: the `lineage` that was saved with the cursor.
+            buffer_bytes_max: how much is kept while the application does not read.
+        """
+        self._connection.require_open()
+        if self._connection.follows(store):
+            raise Misuse(
+                f"this client is subscribed to {store!r} already", hint="read from that, or open another client"
+            )
+        intake = Intake(store, after, known, buffer_bytes_max, self._connection.wake)
+        self._connection.follow(intake)
+        return Subscription(intake, after)
+
+    async def get(self, store: str, key: str) -> Record | None:
+        """Return a live record, or None."""
+        return await self._http.get(store, key)
+
+    def records(self, store: str) -> Records:
+        """Walk over the live records of a store, in the order of their seqs, as they were at one position."""
+        return self._http.records(store)
+
+    # --- what the connection does ---
+
+    @property
+    def status(self) -> Status:
+        """The connection at this moment."""
+        return self._connection.status
+
+    @property
+    def state(self) -> ConnectionState:
+        """Where the connection stands."""
+        return self._connection.status.state
+
+    def statuses(self) -> AsyncIterator[Status]:
+        """Iterate over the status: what it is now, and each time that it changes, up to CLOSED.
+
+        Short-lived ones may be left out.
+        """
+        return self._connection.statuses()
+
+    @property
+    def welcome(self) -> messages.Welcome | None:
+        """What the server said of itself when it was reached last."""
+        return self._connection.welcome
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds that the server announced, or those of this version of the protocol."""
+        return self._connection.limits
+
+    @property
+    def unanswered_writes(self) -> int:
+        """How many writes the server has not answered yet."""
+        return self._connection.writes.unanswered

@@ -1,0 +1,240 @@
+"""Keeps a connection up: connects, says HELLO, runs the link, waits, connects again.
+
+Owns the status, and what has to outlive one connection: the queue of writes and the intakes of subscriptions. It
+gives up only when it is closed, or when the server says that this client may not come back; then everybody who waits
+gets the error. `open` starts the one task of it, `close` ends it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib.metadata import version
+
+from syncline_protocol import CLOSE_CODES, DEFAULT_LIMITS, ClientSession, Limits, may_reconnect, messages
+
+from .address import Address
+from .backoff import Backoff
+from .clock import Clock
+from .errors import ClientClosed, ConnectionFailed, ConnectionForbidden, Misuse, SynclineError
+from .intake import Intake, Phase
+from .link import Ending, Link, LinkObserver
+from .status import TRANSITIONS, ConnectionState, Status
+from .wire import open_wire
+from .write import PendingWrite, WriteQueue
+
+__all__ = ["Connection", "TokenSource"]
+
+#: A token, or a function that is asked for one before every attempt to connect.
+TokenSource = str | Callable[[], Awaitable[str | None]]
+
+#: One attempt to connect may take this long, WELCOME not counted.
+_ATTEMPT_TIMEOUT_S = 10.0
+
+#: A connection that lasted so long is progress, even if nothing was asked of it. It is the longest wait of the backoff.
+_LASTED_S = 30.0
+
+
+class Connection:
+    """The connection of a client to its server, over all reconnects.
+
+    Attributes:
+        status: where it stands now.
+        welcome: what the server said last, or None.
+        writes: the writes that were not answered.
+    """
+
+    def __init__(self, address: Address, *, client_name: str, token: TokenSource | None, clock: Clock) -> None:
+        self.status = Status(ConnectionState.CONNECTING)
+        self.welcome: messages.Welcome | None = None
+        self.writes = WriteQueue()
+        self._address = address
+        self._client = messages.ClientInfo(clock.random_bytes(8).hex(), client_name, version("syncline"))
+        self._token = token
+        self._clock = clock
+        self._backoff = Backoff(clock.random)
+        self._intakes: list[Intake] = []
+        self._link: Link | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._first_welcome: asyncio.Future[None] | None = None
+        self._gives_up_early = False
+        self._welcomed_at: float | None = None
+        self._ended_by: SynclineError | None = None
+        self._status_changed = asyncio.Event()
+        self._observer = LinkObserver(self._welcomed, self._backoff.progressed, self._backoff.asked_to_wait)
+
+    # --- for the client ---
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds that the server announced, or those of this version of the protocol."""
+        return self.welcome.limits if self.welcome is not None else DEFAULT_LIMITS
+
+    async def open(self, timeout_s: float | None) -> None:
+        """Start; with a timeout, wait for the first WELCOME.
+
+        Raises:
+            ConnectionFailed: the first attempt failed, or took too long. Nothing is left running.
+        """
+        if self._running is not None or self._ended_by is not None:
+            raise Misuse("a client is opened once", hint="make another one with connect()")
+        self._gives_up_early = timeout_s is not None
+        self._first_welcome = asyncio.get_running_loop().create_future()
+        self._running = asyncio.create_task(self._run(), name="syncline-client")
+        if timeout_s is None:
+            return
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.wait([self._first_welcome, self._running], return_when=asyncio.FIRST_COMPLETED)
+        except TimeoutError:
+            reason = f"no WELCOME within {timeout_s:g} s"
+            self._finish(ConnectionFailed(self._address.url, reason, hint="check host, port and firewall"))
+        finally:
+            if not self._first_welcome.done():
+                await self.close()
+        if self._ended_by is not None:
+            raise self._ended_by
+
+    async def close(self) -> None:
+        """End the connection; whoever still waits gets `ClientClosed`."""
+        self._finish(ClientClosed())
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait([self._running])
+
+    def require_open(self) -> None:
+        """Raise what ended the connection, if it has ended."""
+        if self._ended_by is not None:
+            raise self._ended_by
+        if self._running is None:
+            raise Misuse("the client is not open", hint="use it with `async with`")
+
+    def put(self, write: PendingWrite) -> None:
+        """Take a write, to be sent when that is possible."""
+        self.writes.put(write)
+        self.wake()
+
+    def follows(self, store: str) -> bool:
+        """Whether there is a subscription to this store that was not closed."""
+        return any(i.store == store and i.phase is not Phase.OVER and not i.is_closing for i in self._intakes)
+
+    def follow(self, intake: Intake) -> None:
+        """Take a subscription, to be opened when that is possible."""
+        self._intakes[:] = [each for each in self._intakes if each.phase is not Phase.OVER]
+        self._intakes.append(intake)
+        self.wake()
+
+    def wake(self) -> None:
+        """Something may be due to be sent."""
+        if self._link is not None:
+            self._link.wake()
+
+    async def statuses(self) -> AsyncIterator[Status]:
+        """Yield the status now and each time that it changes, up to CLOSED."""
+        while True:
+            status, changed = self.status, self._status_changed
+            yield status
+            if status.state is ConnectionState.CLOSED:
+                return
+            await changed.wait()
+
+    # --- the loop ---
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                error = await self._attempt()
+                if self._is_final(error):
+                    self._finish(error)
+                    return
+                await self._rest(error)
+        except Exception as error:
+            # A mistake of this package. Those who wait have to learn of it, or they would wait for ever.
+            failure = ClientClosed(f"the client failed: {error!r}", hint="please report this with its traceback")
+            failure.__cause__ = error
+            self._finish(failure)
+
+    async def _attempt(self) -> ConnectionFailed:
+        """Connect once and use the connection for as long as it lasts; return what ended it."""
+        self._welcomed_at = None
+        try:
+            token = await self._token() if callable(self._token) else self._token
+            wire = await open_wire(
+                self._address,
+                token=token,
+                user_agent=f"{self._client.name}/{self._client.version}",
+                timeout_s=_ATTEMPT_TIMEOUT_S,
+            )
+        except ConnectionFailed as error:
+            return error
+        hello = messages.Hello(self._client, token)
+        session = ClientSession(hello, now=self._clock.now())
+        self._link = Link(wire, session, self._clock, self.writes, self._intakes, self._observer)
+        try:
+            return self._explain(await self._link.run())
+        finally:
+            self._link = None
+
+    def _welcomed(self, welcome: messages.Welcome) -> None:
+        self.welcome = welcome
+        self._welcomed_at = self._clock.now()
+        self._set(Status(ConnectionState.LIVE, f"connected to {welcome.server}", last_error=self.status.last_error))
+        if self._first_welcome is not None and not self._first_welcome.done():
+            self._first_welcome.set_result(None)
+
+    def _explain(self, ending: Ending) -> ConnectionFailed:
+        """Turn a close code into the error that says it."""
+        rule = CLOSE_CODES.get(ending.close_code)
+        name, meaning = (rule.name, rule.meaning) if rule else ("unknown", "the connection was closed")
+        reason = f"{ending.reason or meaning} ({name}, {ending.close_code})"
+        if may_reconnect(ending.close_code):
+            return ConnectionFailed(self._address.url, reason, close_code=ending.close_code)
+        return ConnectionForbidden(self._address.url, reason, close_code=ending.close_code)
+
+    def _is_final(self, error: ConnectionFailed) -> bool:
+        """Whether the client gives up.
+
+        Close codes decide by their range. An HTTP status does so only for a client that was never welcomed: later it
+        is more likely a proxy in the middle of a change than a wrong URL.
+        """
+        if isinstance(error, ConnectionForbidden):
+            return error.close_code is not None or self.welcome is None
+        return self._gives_up_early and self.welcome is None
+
+    async def _rest(self, error: ConnectionFailed) -> None:
+        """Wait before the next attempt."""
+        if self._welcomed_at is not None and self._clock.now() - self._welcomed_at >= _LASTED_S:
+            self._backoff.progressed()
+        wait_s = self._backoff.next_wait_s()
+        self._set(
+            Status(
+                ConnectionState.OFFLINE,
+                error.reason,
+                attempt=self._backoff.attempts,
+                retry_at=self._clock.time() + wait_s,
+                close_code=error.close_code,
+                last_error=error,
+            )
+        )
+        await self._clock.sleep(wait_s)
+        self._set(Status(ConnectionState.CONNECTING, error.reason, attempt=self._backoff.attempts, last_error=error))
+
+    def _finish(self, error: SynclineError) -> None:
+        """End everything that waits. The first reason stays."""
+        if self._ended_by is not None:
+            return
+        self._ended_by = error
+        self.writes.fail_all(error)
+        for intake in self._intakes:
+            if isinstance(error, ClientClosed):
+                intake.drop(error)
+            else:
+                intake.fail(error)
+        close_code = error.close_code if isinstance(error, ConnectionFailed) else None
+        self._set(Status(ConnectionState.CLOSED, error.message, close_code=close_code, last_error=error))
+
+    def _set(self, status: Status) -> None:
+        if self.status.state is ConnectionState.CLOSED:
+            return
+        assert status.state in TRANSITIONS[self.status.state], (self.status.state, status.state)
+        self.status = status
+        self._status_changed.set()
+        self._status_changed = asyncio.Event()

@@ -1,0 +1,200 @@
+"""Requests over HTTP: what needs no socket. The twin of `connection`.
+
+Owns the HTTP client, made when it is first needed, and turns every failure into an error of this package: a problem
+of the server into `RequestRefused`, a server that cannot be reached into `ConnectionFailed`.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+
+import httpx2
+import msgspec
+
+from syncline_protocol.cursor import Cursor, Seq
+
+from .address import Address
+from .errors import ConnectionFailed, RequestRefused
+from .record import Record, Records
+from .value import JsonValue
+
+__all__ = ["HttpApi", "StoreInfo"]
+
+T = TypeVar("T")
+
+_TIMEOUT_S = 30.0
+
+
+class StoreInfo(msgspec.Struct, frozen=True):
+    """A store as the server describes it.
+
+    Attributes:
+        name: its name.
+        store_id: its identity; a store that is made anew under the same name has another.
+        head: the position of its last change.
+        seq: the seq of its last change.
+        created: when it was created, in ms since 1970.
+        count: how many records live in it.
+        digest: the digest of these, as in CAUGHT_UP.
+    """
+
+    name: str
+    store_id: str
+    head: Cursor
+    seq: Seq
+    created: int = 0
+    count: int = 0
+    digest: str = ""
+
+
+class _StoreList(msgspec.Struct):
+    stores: tuple[StoreInfo, ...]
+
+
+class _Problem(msgspec.Struct):
+    """What is used of a problem+json body."""
+
+    title: str = ""
+    detail: str = ""
+    code: str = ""
+    hint: str = ""
+
+
+class HttpApi:
+    """The HTTP side of a server.
+
+    Args:
+        token: a token, or what is asked for one before every request.
+        transport: what carries the requests; for tests.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        token: str | Callable[[], Awaitable[str | None]] | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._address = address
+        self._token = token
+        self._transport = transport
+        self._client: httpx2.AsyncClient | None = None
+
+    async def __aenter__(self) -> "HttpApi":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close its connections."""
+        if self._client is not None:
+            await self._client.aclose()
+
+    # --- requests ---
+
+    async def list_stores(self) -> list[StoreInfo]:
+        """Return every store."""
+        body = await self._request("GET", self._address.path("stores"))
+        return list(self._read(body, _StoreList).stores)
+
+    async def create_store(self, name: str) -> tuple[StoreInfo, bool]:
+        """Create a store unless it is there. Returns it, and whether it is new."""
+        async with self._open("PUT", self._address.path("stores", name)) as response:
+            return self._read(await response.aread(), StoreInfo), response.status_code == httpx2.codes.CREATED
+
+    async def drop_store(self, name: str) -> StoreInfo:
+        """Drop a store with all its records. Returns what it was."""
+        return self._read(await self._request("DELETE", self._address.path("stores", name)), StoreInfo)
+
+    async def store_info(self, name: str) -> StoreInfo:
+        """Return a store."""
+        return self._read(await self._request("GET", self._address.path("stores", name)), StoreInfo)
+
+    async def get(self, store: str, key: str) -> Record | None:
+        """Return a live record, or None."""
+        try:
+            body = await self._request("GET", self._address.path("stores", store, "records", key))
+        except RequestRefused as error:
+            if error.code == "record_unknown":
+                return None
+            raise
+        return self._read(body, Record)
+
+    def records(self, store: str) -> Records:
+        """Walk over the live records of a store."""
+        url = self._address.path("stores", store, "records")
+        return Records(self._open("GET", url, {"Accept": "application/x-ndjson"}))
+
+    async def server(self) -> dict[str, JsonValue]:
+        """Return what the server says of itself."""
+        return self._read(await self._request("GET", self._address.path("server")), dict[str, JsonValue])
+
+    async def health(self, which: str) -> float | None:
+        """Ask `/health/live` or `/health/ready`. Returns the server's clock in seconds since 1970, if it told.
+
+        Raises:
+            RequestRefused: it is not healthy.
+        """
+        async with self._open("GET", f"{self._address.url}/health/{which}") as response:
+            return _seconds_of(response.headers.get("Date"))
+
+    # --- plumbing ---
+
+    async def _request(self, method: str, url: str) -> bytes:
+        async with self._open(method, url) as response:
+            return await response.aread()
+
+    @asynccontextmanager
+    async def _open(
+        self, method: str, url: str, headers: dict[str, str] | None = None
+    ) -> AsyncIterator[httpx2.Response]:
+        token = await self._token() if callable(self._token) else self._token
+        headers = {**(headers or {}), **({"Authorization": f"Bearer {token}"} if token else {})}
+        try:
+            async with self._ready_client().stream(method, url, headers=headers) as response:
+                if response.status_code >= httpx2.codes.BAD_REQUEST:
+                    raise _problem_of(response.status_code, await response.aread(), f"{method} {url}")
+                yield response
+        except httpx2.TransportError as error:
+            raise self._explain(error) from error
+
+    def _ready_client(self) -> httpx2.AsyncClient:
+        if self._client is None:
+            self._client = httpx2.AsyncClient(
+                timeout=_TIMEOUT_S, trust_env=not self._address.is_loopback, transport=self._transport
+            )
+        return self._client
+
+    def _explain(self, error: httpx2.TransportError) -> ConnectionFailed:
+        url = self._address.url
+        if isinstance(error, httpx2.ConnectError):
+            return ConnectionFailed(
+                url, "it cannot be reached", hint="start the server with `syncline serve`, or check the URL"
+            )
+        if isinstance(error, httpx2.TimeoutException):
+            return ConnectionFailed(url, "no answer in time", hint="check host, port and firewall")
+        return ConnectionFailed(url, f"the connection broke: {error or type(error).__name__}")
+
+    def _read(self, body: bytes, kind: type[T]) -> T:
+        try:
+            return msgspec.json.decode(body, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            reason = f"the answer is not a Syncline server's: {error}"
+            raise ConnectionFailed(self._address.url, reason, hint="check the URL") from error
+
+
+def _problem_of(status: int, body: bytes, request: str) -> RequestRefused:
+    try:
+        problem = msgspec.json.decode(body, type=_Problem)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        problem = _Problem(detail=f"{request} was answered with HTTP {status}", hint="is it a Syncline server?")
+    return RequestRefused(status, problem.code, problem.detail or problem.title, hint=problem.hint)
+
+
+def _seconds_of(date: str | None) -> float | None:
+    try:
+        return None if date is None else parsedate_to_datetime(date).timestamp()
+    except ValueError:
+        return None

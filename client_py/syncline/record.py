@@ -1,0 +1,112 @@
+"""Records as they are read over HTTP: one, or a walk over all that live.
+
+A walk is one answer in NDJSON, read as it comes, so a store may be larger than memory. Lines are split at line feeds
+only: values may hold other characters that Python's `splitlines` takes for line ends.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+
+import httpx2
+import msgspec
+
+from syncline_protocol.cursor import Cursor, Seq
+
+from .value import JsonValue
+
+__all__ = ["Record", "Records"]
+
+_decode_value = msgspec.json.Decoder().decode
+
+
+class Record(msgspec.Struct, frozen=True):
+    """A live record. `time` is when it was added, in ms since 1970; `raw` the value's JSON text in UTF-8."""
+
+    key: str
+    seq: Seq
+    time: int
+    raw: msgspec.Raw = msgspec.field(name="value")
+
+    @property
+    def text(self) -> str:
+        """The value as the JSON text that was sent."""
+        return bytes(self.raw).decode()
+
+    @property
+    def value(self) -> JsonValue:
+        """The value, decoded anew at each look."""
+        decoded: JsonValue = _decode_value(self.raw)
+        return decoded
+
+
+_decode_record = msgspec.json.Decoder(Record)
+
+
+class Records:
+    """A walk over the live records of a store, in the order of their seqs; made by `Client.records`.
+
+    Use it with `async for`, inside of `async with` if the loop may be left early.
+    """
+
+    def __init__(self, opening: AbstractAsyncContextManager[httpx2.Response]) -> None:
+        self._opening = opening
+        self._lines: AsyncIterator[bytes] | None = None
+        self._cursor: Cursor | None = None
+        self._is_open = False
+
+    async def cursor(self) -> Cursor | None:
+        """Return the position that the walk shows: subscribe after it to go on from there."""
+        await self._open()
+        return self._cursor
+
+    def __aiter__(self) -> "Records":
+        return self
+
+    async def __anext__(self) -> Record:
+        lines = await self._open()
+        try:
+            return _decode_record.decode(await anext(lines))
+        except StopAsyncIteration:
+            await self.aclose()
+            raise
+        except BaseException as error:
+            # The context knows how to say what went wrong with the connection.
+            self._is_open = False
+            await self._opening.__aexit__(type(error), error, error.__traceback__)
+            raise
+
+    async def aclose(self) -> None:
+        """Stop the walk."""
+        if self._is_open:
+            self._is_open = False
+            await self._opening.__aexit__(None, None, None)
+
+    async def __aenter__(self) -> "Records":
+        await self._open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _open(self) -> AsyncIterator[bytes]:
+        if self._lines is None:
+            response = await self._opening.__aenter__()
+            self._is_open = True
+            cursor = response.headers.get("Syncline-Cursor")
+            self._cursor = None if cursor is None else Cursor(cursor)
+            self._lines = _lines_of(response)
+        return self._lines
+
+
+async def _lines_of(response: httpx2.Response) -> AsyncIterator[bytes]:
+    rest = b""
+    async for chunk in response.aiter_bytes():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if line:
+                yield line
+    if rest:
+        yield rest

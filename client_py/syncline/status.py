@@ -1,0 +1,51 @@
+"""What the client says about its connection.
+
+    CONNECTING ──WELCOME──> LIVE ──connection lost──> OFFLINE ──wait over──> CONNECTING
+         └──attempt failed──> OFFLINE                any ──closed, or may not come back──> CLOSED
+
+Reads and writes may be asked for in every state but CLOSED; they wait for LIVE.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+__all__ = ["ConnectionState", "Status"]
+
+
+class ConnectionState(Enum):
+    """Where the connection stands."""
+
+    CONNECTING = "connecting"
+    LIVE = "live"
+    OFFLINE = "offline"
+    CLOSED = "closed"
+
+
+#: Which state may follow which. CONNECTING is the first.
+TRANSITIONS: dict[ConnectionState, frozenset[ConnectionState]] = {
+    ConnectionState.CONNECTING: frozenset({ConnectionState.LIVE, ConnectionState.OFFLINE, ConnectionState.CLOSED}),
+    ConnectionState.LIVE: frozenset({ConnectionState.OFFLINE, ConnectionState.CLOSED}),
+    ConnectionState.OFFLINE: frozenset({ConnectionState.CONNECTING, ConnectionState.CLOSED}),
+    ConnectionState.CLOSED: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The connection at one moment.
+
+    Attributes:
+        state: where it stands.
+        reason: why it is there, in words.
+        attempt: how many attempts were made since the server last did something useful.
+        retry_at: when the next attempt is made, in seconds since 1970; only in OFFLINE.
+        close_code: the WebSocket close code that led here, if one did.
+        last_error: the last error that ended a connection or an attempt, also after it is over.
+    """
+
+    state: ConnectionState
+    reason: str = ""
+    attempt: int = 0
+    retry_at: float | None = None
+    close_code: int | None = None
+    last_error: Exception | None = None

@@ -1,0 +1,115 @@
+"""Writes the pages of the reference that are made from tables in the code; `make docs` runs it.
+
+`tests/test_docs.py` fails when a page differs from what this makes, so the pages cannot fall behind.
+"""
+
+from dataclasses import fields
+from pathlib import Path
+
+from syncline_protocol.errors import CLOSE_CODES, ERROR_CODES
+from syncline_protocol.limits import DEFAULT_LIMITS, HEARTBEAT_S, HELLO_TIMEOUT_S, SILENCE_MAX_S, VALUE_DEPTH_MAX
+from syncline_server.metrics import SERIES
+from syncline_server.settings import Settings, env_name, flag_name
+
+FOLDER = Path(__file__).parent / "reference"
+
+
+def settings_page() -> str:
+    """Return `settings.md`."""
+    rows = "\n".join(
+        f"| `{s.name}` | `{flag_name(s.name)}` | `{env_name(s.name)}` | `{s.default}` | {s.metadata['help']} |"
+        for s in fields(Settings)
+    )
+    return f"""# Settings of the server
+
+Each setting can be given as a flag of `syncline serve`, as an environment variable, or as a top-level key of a TOML
+file that `--config` or `SYNCLINE_CONFIG` names. A flag wins over a variable, a variable over the file, the file over
+the default. A name that is no setting stops the start, in the file and among the `SYNCLINE_*` variables alike
+(`SYNCLINE_URL`, which belongs to the client, is left alone).
+
+| setting | flag | variable | default | meaning |
+|---|---|---|---|---|
+{rows}
+
+Switches have a form that turns them off, as in `--no-demo`; as a variable they are `true` or `false`.
+"""
+
+
+def errors_page() -> str:
+    """Return `errors.md`."""
+    errors = "\n".join(
+        f"| `{code}` | {rule.http_status} | {'yes' if rule.retry else 'no'} | {rule.meaning} |"
+        for code, rule in ERROR_CODES.items()
+    )
+    closes = "\n".join(
+        f"| {int(code)} | `{rule.name}` | {'yes' if rule.reconnect else 'no'} | {rule.meaning} |"
+        for code, rule in sorted(CLOSE_CODES.items())
+    )
+    return f"""# Errors and close codes
+
+An ERROR message and a problem document (`application/problem+json`) carry a `code` from this table, a sentence about
+what happened to what, and often what to do. *Retry* says whether the same request may succeed later.
+
+| code | HTTP status | retry | meaning |
+|---|---|---|---|
+{errors}
+
+A WebSocket is closed with one of these. A client that meets a code which is not here reconnects, unless it is in
+4500-4999.
+
+| code | name | reconnect | meaning |
+|---|---|---|---|
+{closes}
+"""
+
+
+def limits_page() -> str:
+    """Return `limits.md`."""
+    announced = "\n".join(f"| `{name}` | {getattr(DEFAULT_LIMITS, name):,} |" for name in DEFAULT_LIMITS.__struct_fields__)
+    return f"""# Limits
+
+WELCOME announces these; sizes are bytes of UTF-8. They are constants of the protocol's version, because a transaction
+that was accepted once has to fit into a frame for ever.
+
+| limit | value |
+|---|---|
+{announced}
+
+Besides: a value is nested at most {VALUE_DEPTH_MAX} deep; HELLO comes within {HELLO_TIMEOUT_S:g} s; both sides send a
+heartbeat every {HEARTBEAT_S:g} s; a server takes a client that it has not heard for {SILENCE_MAX_S:g} s for gone, a client a
+server after three missing heartbeats.
+"""
+
+
+def metrics_page() -> str:
+    """Return `metrics.md`."""
+    rows = "\n".join(
+        f"| `syncline_{s.name}{'_total' if s.kind == 'counter' else ''}` | {s.kind} | {s.label or '–'} | {s.help} |"
+        for s in SERIES
+    )
+    return f"""# Metrics
+
+`GET /metrics` answers in the Prometheus text format.
+
+| series | kind | label | meaning |
+|---|---|---|---|
+{rows}
+"""
+
+
+PAGES = {
+    "settings.md": settings_page,
+    "errors.md": errors_page,
+    "limits.md": limits_page,
+    "metrics.md": metrics_page,
+}
+
+
+def main() -> None:
+    """Write all pages."""
+    for name, page in PAGES.items():
+        (FOLDER / name).write_text(page())
+
+
+if __name__ == "__main__":
+    main()

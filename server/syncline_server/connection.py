@@ -1,0 +1,310 @@
+"""One connection: a pure session, a transport, and the way between them and the engine.
+
+Takes text frames from the transport to the session, carries out the events that come of them, and writes what the
+session has to say. It belongs to no ASGI server and to no socket: tests join it to a client in memory. Back-pressure:
+a peer that does not read its answers, or has too many writes open, is not read from.
+"""
+
+from typing import TYPE_CHECKING
+
+from syncline_protocol.cursor import Cursor
+from syncline_protocol.errors import CloseCode, RemoteProtocolError
+from syncline_protocol.messages import EndReason, Fetch, Subscribe, WriteResult
+from syncline_protocol.server import (
+    FetchRequested,
+    Opened,
+    ServerEvent,
+    ServerSession,
+    SubscribeRequested,
+    UnsubscribeRequested,
+    WriteRequested,
+)
+from syncline_protocol.transaction import Transaction
+
+from .committer import Answer
+from .feed import Subscription
+from .storage.base import Outcome, StorageError, StorageFull, StorageUnavailable, StoreMismatch, StoreUnknown
+from .transport import Transport
+
+if TYPE_CHECKING:
+    from .hub import Hub
+
+__all__ = ["Connection", "error_code_of"]
+
+#: A client whose write got no certain answer is asked to wait this long.
+_RETRY_AFTER_MS = 1000
+
+
+class Connection:
+    """One WebSocket, from accept to close. The transport is set once it is accepted."""
+
+    __slots__ = (
+        "_closed",
+        "_paused",
+        "_stalled_since",
+        "_subscriptions",
+        "_unsent_before",
+        "hub",
+        "session",
+        "transport",
+    )
+
+    transport: Transport
+
+    def __init__(self, session: ServerSession, hub: "Hub") -> None:
+        self.session = session
+        self.hub = hub
+        self._subscriptions: dict[int, Subscription] = {}
+        self._closed = False
+        self._paused = False
+        self._stalled_since: float | None = None
+        self._unsent_before = 0
+
+    def opened(self, transport: Transport) -> None:
+        """The socket was accepted; from here on frames come."""
+        self.transport = transport
+        self.hub.joined(self)
+
+    def lost(self) -> None:
+        """The socket is gone. Writes under way are committed all the same; their acks go nowhere."""
+        self.hub.left(self)
+        self.session.close(1006)
+        self._closed = True
+        self._leave_feeds()
+
+    def _leave_feeds(self) -> None:
+        for subscription in self._subscriptions.values():
+            subscription.feed.remove(subscription)
+        self._subscriptions.clear()
+
+    @property
+    def subscriptions(self) -> tuple[Subscription, ...]:
+        """The subscriptions that are open."""
+        return tuple(self._subscriptions.values())
+
+    # --- from the transport ---
+
+    def receive(self, payload: bytes) -> None:
+        """Take one text message."""
+        self.hub.counts.frames_received += 1
+        if not payload.isascii() and not _is_utf8(payload):
+            self.session.close(1007, "a text frame is UTF-8")
+            self.flush()
+            return
+        event = self.session.receive(payload, self.hub.now())
+        if event is None:
+            self.flush()
+        elif type(event) is WriteRequested:
+            self.hub.submit(event.transaction, self, event.id)
+            if self.session.in_flight >= self.session.limits.in_flight_max:
+                self._pause()
+        else:
+            self._carry_out(event)
+
+    def receive_binary(self) -> None:
+        """Take a binary message: there is none in this subprotocol (PROTOCOL 2)."""
+        self.session.close(1003, "this subprotocol has text frames only")
+        self.flush()
+
+    def on_full(self) -> None:
+        """The peer reads slower than we write: its subscriptions lag, and its requests wait."""
+        for subscription in self._subscriptions.values():
+            subscription.feed.fall_behind(subscription)
+        self._pause()
+
+    def on_drained(self) -> None:
+        """There is room again."""
+        self._stalled_since = None
+        for subscription in self.subscriptions:
+            subscription.advance()
+        self._resume_if_possible()
+
+    def _pause(self) -> None:
+        if not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
+
+    def _resume_if_possible(self) -> None:
+        if self._paused and not self.transport.full and self.session.in_flight < self.session.limits.in_flight_max:
+            self._paused = False
+            self.transport.resume_reading()
+
+    # --- events of the session ---
+
+    def _carry_out(self, event: ServerEvent) -> None:
+        match event:
+            case Opened():
+                self.flush()
+            case SubscribeRequested(request):
+                self.hub.spawn(self._subscribe(request))
+            case UnsubscribeRequested(request_id):
+                self._unsubscribe(request_id)
+            case FetchRequested(request):
+                self.hub.spawn(self._fetch(request))
+            case WriteRequested():
+                raise AssertionError("writes do not come this way")
+
+    async def _subscribe(self, request: Subscribe) -> None:
+        try:
+            opening = await self.hub.open_subscription(request)
+        except StorageError as error:
+            self.refuse(request.id, error_code_of(error), str(error))
+            return
+        except RemoteProtocolError as error:
+            self.refuse(request.id, error.code, str(error))
+            return
+        if self.session.close_code is not None:
+            return
+        feed = opening.feed
+        opened = self.session.subscribed(
+            request.id,
+            feed=feed.id,
+            how=opening.how,
+            at=opening.at,
+            head=feed.published.seq,
+            store_id=feed.store_id,
+            lineage=feed.published.lineage,
+            keep_to=opening.keep_to,
+        )
+        self.flush()
+        if not opened:
+            return
+        self.hub.counts.subscribes[opening.how] += 1
+        subscription = Subscription(self, request.id, feed, opening.at)
+        self._subscriptions[request.id] = subscription
+        feed.add(subscription)
+        if feed.ended:
+            feed.end(subscription, "store_dropped")
+            return
+        for frame in opening.live_frames:
+            self.transport.write(frame)
+        subscription.advance()
+
+    def _unsubscribe(self, request_id: int) -> None:
+        subscription = self._subscriptions[request_id]
+        subscription.feed.remove(subscription)
+        self.feed_ended(subscription, "unsubscribed")
+
+    def feed_ended(self, subscription: Subscription, reason: EndReason) -> None:
+        """Nothing of this subscription follows: say so."""
+        del self._subscriptions[subscription.id]
+        at: Cursor = subscription.feed.published.lineage.cursor(subscription.position)
+        self.session.ended(subscription.id, reason, at)
+        self.flush()
+
+    async def _fetch(self, request: Fetch) -> None:
+        subscription = self._subscriptions.get(request.id)
+        if subscription is None:
+            return
+        try:
+            async for payload in self.hub.fill(subscription.feed, request.seqs):
+                if self._subscriptions.get(request.id) is not subscription:
+                    return
+                self.transport.write(payload)
+        except StorageError as error:
+            self.refuse(request.id, error_code_of(error), str(error))
+        except RemoteProtocolError as error:
+            self.refuse(request.id, error.code, error.message)
+
+    # --- answers ---
+
+    def answered(self, answers: list[tuple[int, Transaction, Answer]]) -> None:
+        """Acknowledge the writes of one commit in one frame."""
+        if self.session.close_code is not None:
+            return
+        results: list[WriteResult] = []
+        for request_id, transaction, answer in answers:
+            if isinstance(answer, (StoreUnknown, StoreMismatch)):
+                self.refuse(request_id, error_code_of(answer), str(answer))
+            else:
+                results.append(_result(request_id, transaction, answer))
+        for result in results:
+            self.hub.counts.writes[result.status] += 1
+        if results:
+            self.session.wrote(results)
+        self.flush()
+        self._resume_if_possible()
+
+    def refuse(self, request_id: int, code: str, message: str) -> None:
+        """Answer a request with an ERROR."""
+        if self.session.close_code is None:
+            self.hub.counts.errors_sent[code] += 1
+            self.session.refuse(request_id, code, message)
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what the session has to say, and close if it says so."""
+        if self._closed:
+            return
+        for payload in self.session.data_to_send():
+            self.transport.write(payload)
+        if self.session.close_code is not None:
+            self._closed = True
+            self.hub.counts.connections_closed[str(self.session.close_code)] += 1
+            self._leave_feeds()
+            self.transport.close(self.session.close_code, self.session.close_reason[:100])
+
+    def say_goodbye(self, after_ms: int, jitter_ms: int) -> None:
+        """Announce that the server goes away; requests under way are still answered."""
+        self.session.bye("drain", after_ms, jitter_ms)
+        self.flush()
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """Close the connection from this side."""
+        self.session.close(code, reason)
+        self.flush()
+
+    # --- time ---
+
+    def tick(self, now: float) -> None:
+        """Act on deadlines; the hub calls it about once a second."""
+        if self.session.tick(now):
+            self.session.heartbeat({s.feed.store: s.feed.published.cursor for s in self._subscriptions.values()})
+        self.flush()
+        self._check_progress(now)
+
+    def _check_progress(self, now: float) -> None:
+        """A full transport that has not moved a byte for too long is closed; its client resumes later."""
+        if not self.transport.full:
+            self._stalled_since = None
+            return
+        unsent = self.transport.unsent_bytes()
+        if self._stalled_since is None or unsent < self._unsent_before:
+            self._stalled_since = now
+        self._unsent_before = unsent
+        if now - self._stalled_since >= self.hub.stall_timeout_s:
+            self.session.close(CloseCode.STALLED, "nothing was read for too long")
+            self.flush()
+
+
+def _is_utf8(payload: bytes) -> bool:
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def error_code_of(error: StorageError) -> str:
+    """Return the wire code for what a storage raised."""
+    match error:
+        case StoreUnknown():
+            return "store_unknown"
+        case StoreMismatch():
+            return "store_mismatch"
+        case StorageFull():
+            return "storage_full"
+        case _:
+            return "storage_unavailable"
+
+
+def _result(request_id: int, transaction: Transaction, answer: Answer) -> WriteResult:
+    if isinstance(answer, StorageUnavailable):
+        return WriteResult(
+            request_id, "retry", code=error_code_of(answer), message=answer.message, after_ms=_RETRY_AFTER_MS
+        )
+    assert isinstance(answer, Outcome), answer
+    if transaction.single:
+        op = answer.ops[0]
+        return WriteResult(request_id, op.status, op.seq, answer.at, op.deleted, code=op.code, message=op.message)
+    return WriteResult(request_id, answer.status, at=answer.at, ops=answer.ops)

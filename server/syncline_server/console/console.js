@@ -1,0 +1,372 @@
+// The page: puts the parts together, and owns what is shown about the connection and the chosen store.
+//
+// The name after # in the address is the chosen store; every choice goes through it. `connection.js` speaks the
+// protocol, `tail.js` holds the rows, `stores.js` the list, `composer.js` the form, `pace.js` the drawing.
+
+import { Composer } from "./composer.js";
+import { Connection } from "./connection.js";
+import { counted, number } from "./format.js";
+import { address, deleteRecord, readServer, socketAddress, storePath } from "./http.js";
+import { Pace } from "./pace.js";
+import { Stores } from "./stores.js";
+import { Tail } from "./tail.js";
+
+/** Above this many live records a store is followed from now on, unless its reader asks for the start. */
+const FROM_START_MAX = 20_000;
+const SAID_FOR_MS = 2_000;
+/** Where the command line looks for a server when it is not told. */
+const DEFAULT_URL = "http://127.0.0.1:7171";
+
+const $ = (id) => document.getElementById(id);
+const STATES = {
+  connecting: "Connecting",
+  connected: "Connected",
+  catching_up: "Catching up",
+  live: "Live",
+  offline: "Offline",
+  closed: "Closed",
+};
+
+let chosen = null;
+let after = "start";
+let connectionState = { name: "connecting", reason: "", retryAt: 0 };
+let caughtUp = 0;
+let received = 0;
+
+const tail = new Tail({ scroller: $("tail"), list: $("rows"), edge: $("edge") }, { onChange: showTail, act: actOnRow });
+const pace = new Pace({ drawing: $("sparkline"), label: $("pace-now") });
+const composer = new Composer({ form: $("add"), key: $("add-key"), value: $("add-value"), answer: $("add-answer") });
+const connection = new Connection(socketAddress(), {
+  onState: showState,
+  onWelcome: (message) => showVersion(message.server),
+  onSubscribed,
+  onChanges,
+  onCaughtUp,
+  onHeads: (heads) => {
+    for (const [store, cursor] of Object.entries(heads)) stores.update(store, { seq: seqOf(cursor) });
+  },
+  onRefused: (code, message) => showMissing(chosen, code, message),
+});
+const stores = new Stores(
+  { list: $("store-list"), error: $("stores-error"), form: $("create"), opener: $("create-open") },
+  { onList: onStores },
+);
+
+// --- the chosen store ---
+
+function hashName() {
+  try {
+    return decodeURIComponent(location.hash.slice(1));
+  } catch {
+    return location.hash.slice(1);
+  }
+}
+
+/** Follow the address: choose the store it names, or show why there is nothing to follow. */
+function onStores(known) {
+  if (known === null) return;
+  const name = hashName();
+  if (!name && known.length) {
+    history.replaceState(null, "", `#${encodeURIComponent(known[0].name)}`);
+    return onStores(known);
+  }
+  if (!known.length && !name) return showView("empty");
+  if (!stores.find(name)) return showMissing(name, "store_unknown", "");
+  if (name !== chosen || !$("unknown").hidden) choose(name);
+  else showFacts();
+}
+
+function choose(name) {
+  const { count } = stores.find(name);
+  chosen = name;
+  document.title = `${name} · Syncline`;
+  $("store-name").textContent = name;
+  stores.choose(name);
+  composer.store = name;
+  composer.reset();
+  $("fact-digest").textContent = "–";
+  pace.clear();
+  showView("store");
+  showFacts();
+  begin(count > FROM_START_MAX ? "now" : "start");
+}
+
+function begin(where) {
+  after = where;
+  received = 0;
+  caughtUp = 0;
+  for (const radio of document.getElementsByName("after")) radio.checked = radio.value === where;
+  tail.clear();
+  connection.follow(chosen, after);
+}
+
+function showMissing(name, code, message) {
+  if (chosen !== null) connection.follow(null);
+  chosen = null;
+  stores.choose(null);
+  document.title = "Syncline";
+  const isUnknown = code === "store_unknown" || code === "store_dropped";
+  $("unknown-title").textContent = isUnknown ? `There is no store “${name}”` : `“${name}” cannot be followed`;
+  $("unknown-text").textContent = isUnknown
+    ? "It may have been dropped, or never made. Choose another one, or create it."
+    : `The server says: ${message || code}.`;
+  $("unknown-create").textContent = isUnknown ? "Create it" : "Try again";
+  $("unknown-error").textContent = "";
+  $("unknown-create").onclick = async () => {
+    try {
+      if (isUnknown) await stores.create(name);
+      await stores.read();
+    } catch (problem) {
+      $("unknown-error").textContent = problem.text;
+    }
+  };
+  showView("unknown");
+}
+
+function showView(view) {
+  for (const name of ["loading", "empty", "unknown", "store"]) $(name).hidden = name !== view;
+}
+
+function showFacts() {
+  const store = stores.find(chosen);
+  if (!store) return;
+  $("fact-count").textContent = number(store.count);
+  $("fact-seq").textContent = number(store.seq);
+  if (store.digest) setText($("fact-digest"), store.digest);
+  $("fact-digest").classList.toggle("is-old", store.digestSeq !== store.seq);
+}
+
+// --- the feed ---
+
+function onSubscribed(message) {
+  if (message.how === "snapshot") {
+    tail.clear();
+    if (received) tail.remark("The server has another history of this store now. The tail begins anew.");
+  } else if (message.how === "rewind") {
+    const keepTo = Math.min(message.keep_to ?? 0, seqOf(message.at));
+    tail.rewind(Number.isNaN(keepTo) ? 0 : keepTo);
+    tail.remark(`The server went back to seq ${number(message.keep_to)}; what came after it was lost.`);
+  }
+  showTail();
+}
+
+function onChanges(changes, isLive) {
+  received += changes.length;
+  tail.push(changes);
+  if (changes.length) noteHead(changes.at(-1).seq, changes, isLive);
+}
+
+function noteHead(seq, changes, isLive) {
+  const store = stores.find(chosen);
+  if (!isLive || !store) return;
+  pace.count(changes.length);
+  // The list may know of these changes already, from its own reading.
+  let count = store.count;
+  for (const change of changes) if (change.seq > store.seq) count += change.op === "ADD" ? 1 : -1;
+  stores.update(chosen, { seq, count });
+  showFacts();
+}
+
+function onCaughtUp(message) {
+  caughtUp += 1;
+  const seq = seqOf(message.at);
+  stores.update(chosen, { seq, count: message.count, digest: message.digest, digestSeq: seq });
+  showFacts();
+  showTail();
+}
+
+/** The seq that a cursor names; for people only, the protocol's logic takes a cursor whole. */
+function seqOf(cursor) {
+  return Number(cursor.split(":")[1]);
+}
+
+function showTail() {
+  $("pause").setAttribute("aria-pressed", String(tail.isPaused));
+  $("pause").textContent = !tail.isPaused ? "Pause" : tail.held ? `Resume · ${number(tail.held)}` : "Resume";
+  $("follow").setAttribute("aria-pressed", String(tail.isFollowing));
+  $("filter-count").textContent = tail.filter ? `${number(tail.matching)} of ${number(tail.length)}` : "";
+  const isAway = !tail.isFollowing && tail.length > 0;
+  $("jump").hidden = !isAway;
+  $("jump").textContent = tail.unseen ? `${counted(tail.unseen, "new change")} below` : "To the newest";
+  showWaiting();
+}
+
+/** What stands where rows would be, if there are none. */
+function showWaiting() {
+  let text = "";
+  let action = null;
+  if (tail.length === 0) {
+    if (tail.isPaused && tail.held) text = "Paused. What comes is held back.";
+    else if (!caughtUp) text = connectionState.name === "offline" || connectionState.name === "closed" ? "Not connected." : "Reading…";
+    else if (after === "now" || received) {
+      text = received && after !== "now" ? "Cleared. The next change appears here." : "Waiting for the next change.";
+      action = ["Read from the start", () => begin("start")];
+    } else text = "This store is empty. What you add below, or from any client, appears here.";
+  } else if (tail.filter && tail.matching === 0) {
+    text = `None of the ${counted(tail.length, "row")} has “${$("filter").value.trim()}” in it.`;
+    action = ["Show all", clearFilter];
+  }
+  $("waiting").hidden = !text;
+  if ($("waiting-text").textContent !== text) $("waiting-text").textContent = text;
+  $("waiting-action").hidden = !action;
+  if (action) {
+    $("waiting-action").textContent = action[0];
+    $("waiting-action").onclick = action[1];
+  }
+}
+
+async function actOnRow(what, row) {
+  if (what === "copy-key") return copy(row.key, "Key copied");
+  if (what === "copy-value") return copy(row.value, "Value copied");
+  try {
+    await deleteRecord(chosen, row.key);
+  } catch (problem) {
+    say(`${row.key} was not deleted: ${problem.text}`, true);
+  }
+}
+
+// --- the connection ---
+
+function showState(state) {
+  connectionState = state;
+  const isPausedLive = state.name === "live" && tail.isPaused;
+  $("pill").dataset.state = state.name;
+  setText($("pill-text"), isPausedLive ? "Live, paused" : STATES[state.name]);
+  $("pill").title = state.reason;
+  const isDown = state.name === "offline" || state.name === "closed";
+  // While an attempt is under way the banner stays, or it would blink with every one.
+  if (isDown || state.name !== "connecting") $("banner").hidden = !isDown;
+  $("banner").dataset.state = state.name;
+  if (isDown) {
+    $("banner-title").textContent = state.name === "closed" ? "The connection is closed." : "Not connected.";
+    $("banner-reason").textContent = sentence(state.reason);
+    $("banner-retry").textContent = state.name === "closed" ? "Connect again" : "Try now";
+  }
+  showCountdown();
+  showWaiting();
+}
+
+function showCountdown() {
+  const seconds = Math.ceil((connectionState.retryAt - Date.now()) / 1000);
+  let text = "";
+  if (connectionState.name === "offline") text = seconds > 1 ? `Next attempt in ${seconds} s.` : "Next attempt in a moment.";
+  if (connectionState.name === "connecting") text = "Connecting…";
+  setText($("banner-countdown"), text);
+}
+
+/** Show the version that the server tells; WELCOME names it as `syncline/0.1`. */
+async function showVersion(welcome) {
+  $("version").textContent = welcome.split("/")[1] ?? "";
+  $("version").title = welcome;
+  const { version } = await readServer().catch(() => ({}));
+  if (version) $("version").textContent = version;
+}
+
+const sentence = (text) => (text ? text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".") : "");
+
+// --- tools and keys ---
+
+function clearFilter() {
+  $("filter").value = "";
+  tail.filter = "";
+}
+
+function togglePause() {
+  tail.paused = !tail.isPaused;
+  showState(connectionState);
+}
+
+async function copy(text, done) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    // Pages that came over plain HTTP from another machine have no clipboard API.
+    const field = document.createElement("textarea");
+    field.value = text;
+    document.body.append(field);
+    field.select();
+    const isCopied = document.execCommand("copy");
+    field.remove();
+    if (!isCopied) return say("The browser does not let this page copy", true);
+  }
+  say(done);
+}
+
+let saidTimer = 0;
+
+/** Say something short, in the corner and to screen readers. */
+function say(text, isError = false) {
+  const said = $("said");
+  said.textContent = text;
+  said.className = isError ? "said is-error" : "said";
+  clearTimeout(saidTimer);
+  saidTimer = setTimeout(() => {
+    said.className = "aside";
+    said.textContent = "";
+  }, isError ? 3 * SAID_FOR_MS : SAID_FOR_MS);
+}
+
+function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+function quoted(text) {
+  return `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+function curlCommand() {
+  const url = `${address(`${storePath(chosen)}/changes`)}?after=${encodeURIComponent(connection.cursor ?? after)}`;
+  return `curl -N -H 'Accept: text/event-stream' ${quoted(url)}`;
+}
+
+const here = address(".").replace(/\/$/, "");
+const emptyCommands = [
+  ...(here === DEFAULT_URL ? [] : [`export SYNCLINE_URL=${here}`]),
+  "syncline stores create notes",
+  `syncline add notes '{"hello": "world"}'`,
+  "syncline tail notes",
+].join("\n");
+
+$("empty-commands").textContent = emptyCommands;
+$("empty-copy").addEventListener("click", () => copy(emptyCommands, "Commands copied"));
+$("empty-create").addEventListener("click", () => stores.openForm());
+$("filter").addEventListener("input", () => (tail.filter = $("filter").value));
+$("pause").addEventListener("click", togglePause);
+$("follow").addEventListener("click", () => (tail.following = !tail.isFollowing));
+$("jump").addEventListener("click", () => (tail.following = true));
+$("clear").addEventListener("click", () => tail.clear());
+$("copy-cursor").addEventListener("click", () =>
+  connection.cursor ? copy(connection.cursor, `Cursor copied: ${connection.cursor}`) : say("There is no cursor yet", true),
+);
+$("copy-curl").addEventListener("click", () => copy(curlCommand(), "Command copied"));
+$("after").addEventListener("change", (event) => begin(event.target.value));
+$("banner-retry").addEventListener("click", () => connection.open());
+$("skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  $("tail").focus();
+});
+
+document.addEventListener("keydown", (event) => {
+  const isTyping = /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName) && event.target.type !== "radio";
+  if (event.key === "Escape" && isTyping) {
+    if (event.target === $("filter")) clearFilter();
+    event.target.blur();
+  }
+  if (isTyping || event.altKey || event.ctrlKey || event.metaKey || $("store").hidden) return;
+  if (event.key === "p") togglePause();
+  else if (event.key === "f") tail.following = !tail.isFollowing;
+  else if (event.key === "/") {
+    event.preventDefault();
+    $("filter").focus();
+    $("filter").select();
+  } else if (event.key === "Escape") clearFilter();
+});
+
+window.addEventListener("hashchange", () => (stores.find(hashName()) ? onStores(stores.known) : stores.read()));
+// Both are hints that an attempt may succeed now; neither is taken for the truth.
+window.addEventListener("online", () => connectionState.name === "offline" && connection.open());
+document.addEventListener("visibilitychange", () => !document.hidden && connectionState.name === "offline" && connection.open());
+
+if (matchMedia("(max-width: 720px)").matches) $("composer").open = false;
+setInterval(showCountdown, 500);
+connection.open();

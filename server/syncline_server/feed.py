@@ -1,0 +1,344 @@
+"""Fan-out of one feed: what the subscribers of one (store, view) share.
+
+There is no queue and no task per subscriber. A subscription is a cursor on a shared log and is in one of two states:
+*live*, at the published position, and then gets the shared frame written straight to its transport in each round; or
+*lagging*, and then pulls frames at its own pace, from the tail or below it from the storage, whenever its transport
+has room. A transport that is full turns a live subscription into a lagging one; reaching the published position
+turns it back. Cold reads are shared: one read serves everybody who waits at the same position.
+
+Invariants: a subscription's position only moves by a frame that begins there (P3); only durable commits are
+published (P2); a round costs one encoding, whatever the number of subscribers.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Protocol
+
+from syncline_protocol.codec import encode
+from syncline_protocol.cursor import Seq
+from syncline_protocol.digest import digest_text
+from syncline_protocol.messages import Behind, CaughtUp, EndReason
+
+from .frame import Frame
+from .metrics import Counts
+from .storage.base import Chunk, Commit, Head, Storage, StorageError, StoreInfo
+from .tail import Tail
+from .transport import Transport
+
+__all__ = ["Feed", "Subscription"]
+
+#: Frames of cold reads that are kept for others who come by, per feed.
+_COLD_BYTES_MAX = 16 * 1024 * 1024
+
+#: Cold reads under way at once, per feed. More would only queue for the same readers.
+_COLD_READS_MAX = 4
+
+#: A round writes to so many sockets before it lets other work in.
+_SLICE = 250
+
+#: The share of the time that rounds may take: the rest is for reading, committing and acknowledging.
+_ROUND_DUTY = 0.75
+
+
+class Subscriber(Protocol):
+    """Whom a feed tells that a subscription is over; a `Connection` is one."""
+
+    transport: Transport
+
+    def feed_ended(self, subscription: "Subscription", reason: EndReason) -> None:
+        """Nothing of this subscription will be written any more."""
+
+
+class Subscription:
+    """One subscriber's cursor on a feed."""
+
+    __slots__ = ("caught_up", "feed", "id", "live", "position", "subscriber", "transport", "waiting")
+
+    def __init__(self, subscriber: Subscriber, request_id: int, feed: "Feed", position: Seq) -> None:
+        self.subscriber = subscriber
+        self.transport = subscriber.transport
+        self.id = request_id
+        self.feed = feed
+        self.position = position
+        self.live = False
+        self.caught_up = False
+        self.waiting = False
+
+    def advance(self) -> None:
+        """Write what can be written now. Call it once after SUBSCRIBED, and whenever the transport has drained."""
+        if not self.live:
+            self.feed.advance(self)
+
+
+class Feed:
+    """The subscribers of one store, and the frames they share.
+
+    Args:
+        feed_id: the name that BATCH frames carry.
+        info: the store, freshly read; the feed follows it from this head on.
+        now: a monotonic clock in seconds.
+    """
+
+    def __init__(
+        self,
+        feed_id: str,
+        info: StoreInfo,
+        storage: Storage,
+        counts: Counts,
+        *,
+        tail_bytes_max: int,
+        now: Callable[[], float],
+    ) -> None:
+        self.id = feed_id
+        self.store = info.name
+        self.store_id = info.store_id
+        self.tail = Tail(info.head, bytes_max=tail_bytes_max)
+        self.published: Head = info.head
+        self.subscriptions: set[Subscription] = set()
+        self._live: dict[Subscription, None] = {}
+        self._storage = storage
+        self._counts = counts
+        self._now = now
+        self._round_scheduled: asyncio.Handle | None = None
+        self._round_running = False
+        self._next_round_at = 0.0
+        self._cold: OrderedDict[Seq, Frame] = OrderedDict()
+        self._cold_bytes = 0
+        self._cold_waiting: dict[Seq, list[Subscription]] = {}
+        self._cold_tasks: dict[Seq, asyncio.Task[None]] = {}
+        self._cold_slots = asyncio.Semaphore(_COLD_READS_MAX)
+        self._moved: asyncio.Event = asyncio.Event()
+        self._ended = False
+
+    @property
+    def live_count(self) -> int:
+        """How many subscriptions are at the tip."""
+        return len(self._live)
+
+    # --- publishing ---
+
+    def commit(self, commit: Commit) -> None:
+        """Take a commit that is durable; a round will publish it."""
+        self.tail.extend(commit)
+        self._schedule_round()
+
+    def _schedule_round(self) -> None:
+        if self._round_scheduled is not None or self._round_running or self._ended:
+            return
+        loop = asyncio.get_running_loop()
+        wait_s = self._next_round_at - self._now()
+        if wait_s <= 0:
+            self._round_scheduled = loop.call_soon(self._begin_round)
+        else:
+            self._round_scheduled = loop.call_later(wait_s, self._begin_round)
+
+    def _begin_round(self) -> None:
+        """Publish everything up to the tail's head, to those who are live now."""
+        self._round_scheduled = None
+        after, head = self.published.seq, self.tail.head
+        if after == head.seq:
+            return
+        self.published = head
+        self._moved.set()
+        self._moved = asyncio.Event()
+        if not self._live:
+            return
+        frames = self._frames(after, head)
+        self._round_running = True
+        self._write_slice(frames, list(self._live), 0, 0.0)
+
+    def _frames(self, after: Seq, head: Head) -> list[Frame]:
+        frames = []
+        while after < head.seq:
+            to, texts = self.tail.texts(after, head.seq)
+            frames.append(Frame(self.id, head.lineage, after, to, texts))
+            after = to
+        return frames
+
+    def _write_slice(self, frames: list[Frame], targets: list[Subscription], start: int, spent_s: float) -> None:
+        began = self._now()
+        end = start + _SLICE
+        delivered = 0
+        for frame in frames:
+            after, to = frame.after, frame.to
+            written = 0
+            for subscription in targets[start:end]:
+                # Who left, fell behind or was served by `advance` since the round began is elsewhere by now.
+                if subscription.live and subscription.position == after:
+                    subscription.position = to
+                    subscription.transport.write_frame(frame)
+                    written += 1
+            delivered += written * len(frame.texts)
+        self._counts.changes_delivered += delivered
+        spent_s += self._now() - began
+        if end < len(targets):
+            asyncio.get_running_loop().call_soon(self._write_slice, frames, targets, end, spent_s)
+            return
+        self._round_running = False
+        self._counts.rounds += 1
+        self._next_round_at = self._now() + spent_s * (1 / _ROUND_DUTY - 1)
+        if self.tail.head.seq != self.published.seq:
+            self._schedule_round()
+
+    # --- subscriptions ---
+
+    def add(self, subscription: Subscription) -> None:
+        """Take a subscription in, lagging at its position; `advance` it after SUBSCRIBED was written."""
+        self.subscriptions.add(subscription)
+
+    def remove(self, subscription: Subscription) -> None:
+        """Let a subscription go; nothing is written to it any more."""
+        self.subscriptions.discard(subscription)
+        self._live.pop(subscription, None)
+        subscription.live = False
+
+    def fall_behind(self, subscription: Subscription) -> None:
+        """Its transport is full: it pulls from now on."""
+        if subscription.live:
+            subscription.live = False
+            del self._live[subscription]
+            self._counts.fell_behind += 1
+
+    def advance(self, subscription: Subscription) -> None:
+        """Write frames until the transport is full, a cold read is needed, or the tip is reached."""
+        transport = subscription.transport
+        while subscription in self.subscriptions and not subscription.waiting:
+            if subscription.position == self.published.seq:
+                self._go_live(subscription)
+                return
+            if transport.full:
+                return
+            frame = self._frame_at_hand(subscription.position)
+            if frame is None:
+                self._announce_behind(subscription)
+                self._read_cold(subscription)
+                return
+            subscription.position = frame.to
+            transport.write_frame(frame)
+            self._counts.changes_delivered += len(frame.texts)
+
+    def _go_live(self, subscription: Subscription) -> None:
+        subscription.live = True
+        self._live[subscription] = None
+        if not subscription.caught_up:
+            subscription.caught_up = True
+            head = self.published
+            subscription.transport.write(encode(CaughtUp(self.id, head.cursor, head.count, digest_text(head.digest))))
+        if subscription.transport.full:
+            self.fall_behind(subscription)
+
+    def _announce_behind(self, subscription: Subscription) -> None:
+        # What the storage sends may leave out pairs, so it is only consistent again at the next CAUGHT_UP.
+        if subscription.caught_up:
+            subscription.caught_up = False
+            lineage = self.published.lineage
+            at = lineage.cursor(subscription.position)
+            subscription.transport.write(encode(Behind(self.id, at, self.published.cursor)))
+
+    # --- reading what is not at hand ---
+
+    def _frame_at_hand(self, after: Seq) -> Frame | None:
+        frame = self._cold.get(after)
+        if frame is not None and (frame.to <= self.published.seq):
+            self._cold.move_to_end(after)
+            return frame
+        if after < self.tail.base:
+            return None
+        to, texts = self.tail.texts(after, self.published.seq)
+        frame = Frame(self.id, self.published.lineage, after, to, texts)
+        self._keep(frame)
+        return frame
+
+    def _keep(self, frame: Frame) -> None:
+        replaced = self._cold.pop(frame.after, None)
+        if replaced is not None:
+            self._cold_bytes -= replaced.bytes_held
+        self._cold[frame.after] = frame
+        self._cold_bytes += frame.bytes_held
+        while self._cold_bytes > _COLD_BYTES_MAX and len(self._cold) > 1:
+            self._cold_bytes -= self._cold.popitem(last=False)[1].bytes_held
+
+    def _read_cold(self, subscription: Subscription) -> None:
+        subscription.waiting = True
+        after = subscription.position
+        self._cold_waiting.setdefault(after, []).append(subscription)
+        self._start_reading(after)
+
+    def _start_reading(self, after: Seq) -> None:
+        if after not in self._cold_tasks:
+            self._cold_tasks[after] = asyncio.get_running_loop().create_task(self._read(after))
+
+    async def _read(self, after: Seq) -> None:
+        frame: Frame | None = None
+        try:
+            async with self._cold_slots:
+                frame = await self.frame_after(after)
+        except StorageError:
+            # The connection is closed with FAILED below; its client comes back with its cursor.
+            self._counts.cold_reads_failed += 1
+        waiting = self._cold_waiting.pop(after, [])
+        del self._cold_tasks[after]
+        if frame is not None and waiting and frame.to < self.tail.base and frame.to not in self._cold:
+            # One piece ahead, so that the storage works while the sockets drain.
+            self._start_reading(frame.to)
+        for subscription in waiting:
+            subscription.waiting = False
+            if frame is None:
+                self.end(subscription, "resubscribe")
+            else:
+                subscription.advance()
+
+    async def frame_after(self, after: Seq) -> Frame:
+        """Return the next frame above `after`, which is below the published position.
+
+        Raises:
+            StorageError: the storage could not be read, or the store is gone.
+        """
+        frame = self._frame_at_hand(after)
+        if frame is not None:
+            return frame
+        published = self.published
+        chunk: Chunk = await self._storage.read(self.store, after, published.seq)
+        self._counts.cold_reads += 1
+        frame = Frame(self.id, published.lineage, after, chunk.to, [row.text for row in chunk.rows])
+        self._keep(frame)
+        return frame
+
+    async def wait_above(self, after: Seq) -> None:
+        """Return when something above `after` is published, or the feed has ended."""
+        while self.published.seq <= after and not self._ended:
+            await self._moved.wait()
+
+    # --- the end ---
+
+    @property
+    def ended(self) -> bool:
+        """Whether the store is gone."""
+        return self._ended
+
+    def end(self, subscription: Subscription, reason: EndReason) -> None:
+        """End one subscription and tell its subscriber."""
+        if subscription in self.subscriptions:
+            self.remove(subscription)
+            subscription.subscriber.feed_ended(subscription, reason)
+
+    def end_all(self, reason: EndReason) -> None:
+        """End the feed: the store is gone or its history cannot be followed any more."""
+        self._ended = True
+        self._moved.set()
+        if self._round_scheduled is not None:
+            self._round_scheduled.cancel()
+        for subscription in list(self.subscriptions):
+            self.end(subscription, reason)
+
+    async def close(self) -> None:
+        """Stop reading; for the end of the process."""
+        self._ended = True
+        self._moved.set()
+        if self._round_scheduled is not None:
+            self._round_scheduled.cancel()
+        tasks = list(self._cold_tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,43 @@
+"""A frame of changes: made once, written to everybody.
+
+`payload` is the JSON text of the BATCH, `wire` the same as an unmasked WebSocket text frame (RFC 6455, 5.2), which
+is what goes to the transport of every subscriber at the tip. A frame is immutable, so sharing it needs no copy.
+"""
+
+from collections.abc import Sequence
+
+from syncline_protocol.codec import batch_frame
+from syncline_protocol.cursor import Lineage, Seq
+
+__all__ = ["Frame", "text_frame"]
+
+
+class Frame:
+    """The changes of the interval (after, to] of one feed, encoded.
+
+    `texts` are the encoded changes, for the HTTP twins, which wrap the same changes in another envelope.
+    """
+
+    __slots__ = ("after", "payload", "texts", "to", "wire")
+
+    def __init__(self, feed: str, lineage: Lineage, after: Seq, to: Seq, texts: Sequence[bytes]) -> None:
+        self.after = after
+        self.to = to
+        self.texts = texts
+        self.payload = batch_frame(feed, lineage.cursor(after), lineage.cursor(to), texts)
+        self.wire = text_frame(self.payload)
+
+    @property
+    def bytes_held(self) -> int:
+        """About how much memory the frame keeps alive."""
+        return 3 * len(self.wire)
+
+
+def text_frame(payload: bytes) -> bytes:
+    """Wrap a payload as one final, unmasked text frame."""
+    size = len(payload)
+    if size < 126:
+        return b"\x81" + size.to_bytes(1, "big") + payload
+    if size < 65536:
+        return b"\x81\x7e" + size.to_bytes(2, "big") + payload
+    return b"\x81\x7f" + size.to_bytes(8, "big") + payload

@@ -1,0 +1,205 @@
+"""The JSON objects of the HTTP routes, a struct each; the OpenAPI document has its schemas from here.
+
+Records and changes are put together from the text that the log holds (`record_text`), because a value is passed on as
+it came. Members that say nothing are left out.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from syncline_protocol.codec import decode_change
+from syncline_protocol.cursor import Cursor
+from syncline_protocol.limits import SEQ_MAX, Limits
+from syncline_protocol.messages import Change, Milliseconds, OpResult, Status, WireSeq, WriteOp
+from syncline_server.storage.base import StoreInfo
+
+__all__ = [
+    "Bookmark",
+    "CaughtUpEvent",
+    "ChangesPage",
+    "EndedEvent",
+    "Live",
+    "Problem",
+    "Ready",
+    "RecordBody",
+    "RecordsPage",
+    "ServerBody",
+    "StoreBody",
+    "StoresBody",
+    "WriteBody",
+    "WriteDone",
+    "WroteRecord",
+    "record_text",
+    "store_body",
+]
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=SEQ_MAX)]
+Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{8}$")]
+HttpStatus = Annotated[int, msgspec.Meta(ge=400, le=599)]
+
+
+class _Body(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the server answers."""
+
+
+class Problem(_Body, frozen=True):
+    """A refusal. `code` names it, `retry` says whether the same request may work later, `hint` what to do."""
+
+    type: str
+    title: str
+    status: HttpStatus
+    detail: str
+    code: str
+    retry: bool
+    hint: str = ""
+    outcome: Status | None = None
+    ops: tuple[OpResult, ...] | None = None
+    how: Literal["rewind", "snapshot"] | None = None
+    keep_to: WireSeq | None = None
+    at: Cursor | None = None
+    lineage: str | None = None
+
+
+class ServerBody(_Body, frozen=True):
+    """Who answers, where it keeps its stores, and the bounds of a request."""
+
+    server: str
+    protocol: str
+    storage: str
+    ready: bool
+    limits: Limits
+
+
+class StoreBody(_Body, frozen=True):
+    """A store. `count` and `digest` are of the live records at `head`, whose seq is `seq`."""
+
+    name: str
+    store_id: str
+    created: Milliseconds
+    head: Cursor
+    seq: WireSeq
+    count: Count
+    digest: Digest
+    lineage: str
+
+
+class StoresBody(_Body, frozen=True):
+    """All stores, in the order of their names."""
+
+    stores: tuple[StoreBody, ...]
+
+
+class RecordBody(_Body, frozen=True):
+    """A live record; `time` is that of its commit."""
+
+    key: str
+    value: msgspec.Raw
+    seq: WireSeq
+    time: Milliseconds
+
+
+class RecordsPage(_Body, frozen=True):
+    """Live records in the order of their seqs. `at` is the position that all pages of one walk are of."""
+
+    records: tuple[RecordBody, ...]
+    at: Cursor
+    next: str | None
+
+
+class WroteRecord(_Body, frozen=True):
+    """What became of one record: `ok`, or `dup` if this very change was committed before."""
+
+    key: str
+    status: Literal["ok", "dup"]
+    seq: WireSeq
+    at: Cursor
+    deleted: WireSeq | None = None
+
+
+class WriteBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Several ops on one store: all or none, or each alone with `atomic` false."""
+
+    ops: tuple[WriteOp, ...]
+    atomic: bool = True
+    store_id: str | None = None
+
+
+class WriteDone(_Body, frozen=True):
+    """What became of the ops, in their order. `at` is the position of the last change, if there is one."""
+
+    status: Literal["ok", "dup", "partial"]
+    ops: tuple[OpResult, ...]
+    at: Cursor | None = None
+
+
+class ChangesPage(_Body, frozen=True):
+    """The changes of the interval (from, to]. `caught_up`: `to` is the head."""
+
+    from_: Cursor = msgspec.field(name="from")
+    to: Cursor = msgspec.field()
+    head: Cursor = msgspec.field()
+    changes: tuple[Change, ...] = msgspec.field()
+    caught_up: bool = msgspec.field()
+
+
+class Bookmark(_Body, frozen=True):
+    """A line of an NDJSON stream that is no change: everything up to `to` was sent.
+
+    `caught_up` says that `count` and `digest` are of the live records at exactly this position.
+    """
+
+    to: Cursor
+    caught_up: bool = False
+    count: Count | None = None
+    digest: Digest | None = None
+
+
+class CaughtUpEvent(_Body, frozen=True):
+    """Everything up to `at` was sent; `count` and `digest` are of exactly this position."""
+
+    at: Cursor
+    count: Count
+    digest: Digest
+
+
+class EndedEvent(_Body, frozen=True):
+    """Nothing follows: the store was dropped, or its history has to be resumed anew."""
+
+    reason: Literal["store_dropped", "resubscribe"]
+
+
+class Live(_Body, frozen=True):
+    """The process runs."""
+
+    live: Literal[True]
+
+
+class Ready(_Body, frozen=True):
+    """Whether requests are taken, and if not, why."""
+
+    ready: bool
+    reasons: tuple[str, ...]
+
+
+def store_body(info: StoreInfo) -> StoreBody:
+    """Return a store as the routes show it."""
+    head = info.head
+    return StoreBody(
+        info.name,
+        info.store_id,
+        info.created_ms,
+        head.cursor,
+        head.seq,
+        head.count,
+        f"{head.digest & 0xFFFFFFFF:08x}",
+        head.lineage.to_text(),
+    )
+
+
+def record_text(added: bytes) -> bytes:
+    """Turn the text of an ADD as BATCH carries it into that of a `RecordBody`."""
+    change = decode_change(added)
+    assert isinstance(change.value, msgspec.Raw), "a live record has a value"
+    key = msgspec.json.encode(change.key)
+    return b'{"key":%b,"value":%b,"seq":%d,"time":%d}' % (key, bytes(change.value), change.seq, change.time)

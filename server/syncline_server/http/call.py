@@ -1,0 +1,174 @@
+"""One request on its way through a handler: path, parameters and body, checked and bounded.
+
+`Api` is what all handlers share. A `Call` gives a handler the pieces of its request in their types; whatever is wrong
+with one of them is raised as the refusal that the client gets.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+from prometheus_client import CollectorRegistry
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from syncline_protocol.errors import KeyInvalid
+from syncline_protocol.limits import DEFAULT_LIMITS, Limits
+from syncline_protocol.values import check_key, check_store_name
+from syncline_server.hub import Hub
+from syncline_server.settings import Settings
+
+from .problem import Refusal
+
+__all__ = ["Api", "Call", "json_response"]
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+#: A body has to be there this long after its head; the largest one then needs 35 kB/s.
+_BODY_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """What all handlers share."""
+
+    hub: Hub
+    registry: CollectorRegistry
+    server: str
+    settings: Settings
+    origins: frozenset[str]
+    limits: Limits = DEFAULT_LIMITS
+
+
+class Call:
+    """One request.
+
+    Args:
+        api: what all requests share.
+        request: the request as Starlette has it; its path parameters are still percent-encoded.
+        query: the parameters that the operation has, each with its value or default.
+    """
+
+    def __init__(self, api: Api, request: Request, query: Mapping[str, str | float | None]) -> None:
+        self.api = api
+        self.hub = api.hub
+        self.request = request
+        self._query = query
+
+    # --- where to ---
+
+    @property
+    def store(self) -> str:
+        """The store of the path. Raises RemoteProtocolError: its name breaks the rules."""
+        return check_store_name(unquote_to_bytes(self.request.path_params["store"]).decode(errors="replace"))
+
+    @property
+    def key(self) -> str:
+        """The key of the path. Raises KeyInvalid."""
+        return self.checked_key(unquote_to_bytes(self.request.path_params["key"]))
+
+    def checked_key(self, text: bytes) -> str:
+        """Return a key that came outside of JSON. Raises KeyInvalid."""
+        try:
+            return check_key(text.decode(), self.api.limits)
+        except UnicodeDecodeError as error:
+            raise KeyInvalid("key_invalid", "the key is not UTF-8") from error
+
+    # --- how ---
+
+    def text(self, name: str) -> str | None:
+        """Return a text parameter."""
+        value = self._query[name]
+        assert value is None or isinstance(value, str)
+        return value
+
+    def number(self, name: str) -> float:
+        """Return a numeric parameter."""
+        value = self._query[name]
+        assert isinstance(value, (int, float))
+        return value
+
+    def given(self, name: str) -> bool:
+        """Return whether the request names this parameter."""
+        return name in self.request.query_params
+
+    def header(self, name: str) -> bytes | None:
+        """Return a header as it came, or None."""
+        wanted = name.lower().encode()
+        return next((bytes(value) for key, value in self.request.scope["headers"] if key == wanted), None)
+
+    def accepts(self, *media_types: str) -> str:
+        """Return which of these the client asks for by its exact name first, or the first of them."""
+        for part in self.request.headers.get("accept", "").split(","):
+            media_type = part.partition(";")[0].strip().lower()
+            if media_type in media_types:
+                return media_type
+        return media_types[0]
+
+    # --- what ---
+
+    async def json_body(self) -> bytes:
+        """Return the body of a request that carries JSON, still unparsed.
+
+        Raises:
+            Refusal: it has another media type, is too large, or does not come in time.
+        """
+        media_type, _, parameters = self.request.headers.get("content-type", "application/json").partition(";")
+        charset = parameters.strip().lower().removeprefix("charset=").strip('"')
+        if media_type.strip().lower() != "application/json" or charset not in ("", "utf-8"):
+            raise Refusal("media_type_unsupported", "the body is JSON in UTF-8", hint="send application/json")
+        if self.request.headers.get("content-encoding", "identity").lower() != "identity":
+            raise Refusal("media_type_unsupported", "the body may not be compressed")
+        try:
+            async with asyncio.timeout(_BODY_TIMEOUT_S):
+                return await self._read_body(self.api.limits.frame_bytes_max)
+        except TimeoutError as error:
+            raise Refusal(
+                "body_timeout",
+                f"the body was not there after {_BODY_TIMEOUT_S:g} s",
+                headers={"Connection": "close"},
+            ) from error
+
+    async def _read_body(self, bytes_max: int) -> bytes:
+        too_large = Refusal("too_large", f"the body is larger than {bytes_max} bytes")
+        length = self.request.headers.get("content-length", "")
+        if length.isdecimal() and int(length[:20]) > bytes_max:
+            raise too_large
+        pieces: list[bytes] = []
+        size = 0
+        while True:
+            message = await self.request.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            piece = message.get("body", b"")
+            size += len(piece)
+            if size > bytes_max:
+                raise too_large
+            pieces.append(piece)
+            if not message.get("more_body", False):
+                return b"".join(pieces)
+
+    async def json_struct(self, kind: type[S]) -> S:
+        """Return the body as an object of this kind. Raises Refusal."""
+        body = await self.json_body()
+        try:
+            return msgspec.json.decode(body, type=kind)
+        except msgspec.ValidationError as error:
+            text = str(error)
+            code = "unknown_parameter" if "unknown field" in text else "bad_message"
+            raise Refusal(code, text[:200]) from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise Refusal("bad_json", f"the body is not JSON in UTF-8: {error}") from error
+        except RecursionError as error:
+            raise Refusal("bad_json", "the body is nested too deep") from error
+
+
+def json_response(
+    body: msgspec.Struct | bytes, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return an answer of JSON. It is never taken from a cache without asking."""
+    content = body if isinstance(body, bytes) else msgspec.json.encode(body)
+    return Response(content, status, {"Cache-Control": "no-cache", **(headers or {})}, "application/json")

@@ -1,0 +1,74 @@
+"""What the server says about itself: who it is, whether it lives and is ready, its metrics."""
+
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from starlette.responses import Response
+
+from syncline_protocol import SUBPROTOCOL
+
+from .bodies import Live, Ready, ServerBody
+from .call import Call, json_response
+from .operation import JSON, Answer, Operation
+
+__all__ = ["STATUS"]
+
+
+async def _server(call: Call) -> Response:
+    api = call.api
+    return json_response(ServerBody(api.server, SUBPROTOCOL, api.hub.storage.description, api.hub.ready, api.limits))
+
+
+async def _live(call: Call) -> Response:
+    return json_response(Live(True))
+
+
+async def _ready(call: Call) -> Response:
+    reasons = call.hub.reasons_not_ready()
+    return json_response(Ready(not reasons, tuple(reasons)), 503 if reasons else 200)
+
+
+async def _metrics(call: Call) -> Response:
+    text = generate_latest(call.api.registry)
+    return Response(text, headers={"Cache-Control": "no-cache"}, media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+STATUS: tuple[Operation, ...] = (
+    Operation(
+        name="getServer",
+        method="GET",
+        path="/v1/server",
+        handler=_server,
+        summary="Who answers, where it keeps its stores, and the bounds of requests",
+        answers=(Answer(200, "the server", {JSON: (ServerBody,)}),),
+        always=True,
+    ),
+    Operation(
+        name="isLive",
+        method="GET",
+        path="/health/live",
+        handler=_live,
+        summary="Whether the process runs",
+        answers=(Answer(200, "it runs", {JSON: (Live,)}),),
+        always=True,
+    ),
+    Operation(
+        name="isReady",
+        method="GET",
+        path="/health/ready",
+        handler=_ready,
+        summary="Whether requests are taken",
+        answers=(
+            Answer(200, "requests are taken", {JSON: (Ready,)}),
+            Answer(503, "requests are refused, for these reasons", {JSON: (Ready,)}),
+        ),
+        always=True,
+    ),
+    Operation(
+        name="getMetrics",
+        method="GET",
+        path="/metrics",
+        handler=_metrics,
+        summary="Metrics in the text format of Prometheus",
+        answers=(Answer(200, "the metrics", {"text/plain": ()}),),
+        always=True,
+    ),
+)

@@ -1,0 +1,113 @@
+"""`syncline serve`: the application under a uvicorn that can stand on a real network.
+
+What uvicorn lacks is added here: a deadline for request heads and a direct way to sockets (`direct`), a bounded send
+buffer and TCP_USER_TIMEOUT on the listening socket, and a drain before uvicorn closes anything. The order of the
+end: ready turns 503, BYE to everybody, writes under way are answered, sockets close, the storage closes.
+"""
+
+import asyncio
+import socket
+import sys
+from collections.abc import Callable
+
+import uvicorn
+
+from syncline_protocol.limits import DEFAULT_LIMITS
+
+from .app import create_app, hub_of
+from .direct import DirectWebSocket, HeadDeadline
+from .hub import Hub
+from .settings import Settings
+
+__all__ = ["listen", "run"]
+
+#: What the kernel keeps unsent for one connection; more would be memory that nobody can count or take back.
+_SEND_BUFFER_BYTES = 64 * 1024
+
+#: The kernel gives up on a peer that acknowledges nothing for so long, when our own deadlines did not see it.
+_TCP_USER_TIMEOUT_MS = 30_000
+
+_BACKLOG = 4096
+
+#: Uvicorn's own patience after our drain, for HTTP requests under way.
+_GRACEFUL_S = 1.0
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that drains before it closes."""
+
+    def __init__(self, config: uvicorn.Config, hub: Hub, settings: Settings, on_started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._hub = hub
+        self._settings = settings
+        self._on_started = on_started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        await self._hub.drain(
+            after_ms=self._settings.drain_after_ms,
+            jitter_ms=self._settings.drain_jitter_ms,
+            patience_s=self._settings.drain_timeout_s,
+        )
+        await super().shutdown(sockets)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket whose connections inherit our bounds. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+        if sys.platform == "linux":
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _TCP_USER_TIMEOUT_MS)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    listener.set_inheritable(False)
+    return listener
+
+
+def run(settings: Settings, listener: socket.socket, on_started: Callable[[], None]) -> None:
+    """Serve until SIGTERM or SIGINT; returns after the drain. Raises StorageError if the storage cannot be opened.
+
+    Args:
+        settings: what to serve.
+        listener: from `listen`.
+        on_started: called once requests are taken.
+    """
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http=HeadDeadline,
+        ws=DirectWebSocket,
+        ws_max_size=DEFAULT_LIMITS.frame_bytes_max,
+        ws_ping_interval=None,
+        ws_per_message_deflate=False,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=_BACKLOG,
+        timeout_graceful_shutdown=int(_GRACEFUL_S),
+        timeout_keep_alive=30,
+        lifespan="on",
+    )
+    server = _Server(config, hub_of(app), settings, on_started)
+
+    async def serve() -> None:
+        # Before uvicorn, which would bury the reason in a traceback; the application's lifespan finds it open.
+        await hub_of(app).start()
+        await server.serve(sockets=[listener])
+
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(serve())

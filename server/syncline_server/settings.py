@@ -1,0 +1,189 @@
+"""Every setting of the server, once: default, unit, help.
+
+The command line, the environment, the TOML file and the reference are made from `Settings`. The order, the later
+winning: default, file, environment, flag. An unknown name in the file or among the `SYNCLINE_*` variables stops the
+start, because it is a mistyped wish.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from .origin import parse_origins
+
+__all__ = [
+    "CLIENT_VARIABLES",
+    "ENV_PREFIX",
+    "Settings",
+    "SettingsError",
+    "env_name",
+    "flag_name",
+    "is_loopback",
+    "load_settings",
+]
+
+ENV_PREFIX = "SYNCLINE_"
+
+#: Variables of this prefix that belong to the client and the command line, not to the server.
+CLIENT_VARIABLES = frozenset({"SYNCLINE_URL"})
+
+
+class SettingsError(Exception):
+    """A setting is unknown or has a value that it cannot have; the text names it, its place and what it may be."""
+
+
+def _setting(default: Any, help_text: str) -> Any:
+    return field(default=default, metadata={"help": help_text})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a server is made from. Names that end in `_s`, `_ms` or `_bytes` give the unit."""
+
+    store: str = _setting(
+        "sqlite:///data/syncline.db",
+        "Where stores are kept: sqlite:///PATH (relative; four slashes: absolute) or memory:",
+    )
+    host: str = _setting("127.0.0.1", "Address to listen on; another than loopback needs --insecure")
+    port: int = _setting(7171, "Port to listen on; 0 takes a free one")
+    insecure: bool = _setting(False, "Allow an address that is not loopback although nobody has to log in")
+    log_level: str = _setting("info", "Lowest level that is logged: debug, info, warning or error")
+    log_format: str = _setting("auto", "json, text, or auto: text on a terminal, JSON elsewhere")
+    demo: bool = _setting(False, "Keep a store `demo` that fills live with recorded earthquakes")
+    tail_bytes: int = _setting(16 * 1024 * 1024, "Recent changes of each store kept in memory, in bytes")
+    stall_timeout_s: float = _setting(30.0, "A client that reads nothing for so long while data waits is closed")
+    drain_timeout_s: float = _setting(8.0, "On SIGTERM, time until the last connection is dropped")
+    drain_after_ms: int = _setting(500, "On SIGTERM, clients are asked to come back after this, at the earliest")
+    drain_jitter_ms: int = _setting(4000, "On SIGTERM, clients spread their return over this time")
+    origins: str = _setting(
+        "", "Further origins whose pages may use this server, as https://example.com, comma-separated"
+    )
+    connections_max: int = _setting(15000, "Sockets at once; further ones are refused with 503")
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+_CHOICES = {
+    "log_level": ("debug", "info", "warning", "error"),
+    "log_format": ("auto", "json", "text"),
+}
+
+
+def _check(settings: Settings) -> None:
+    for name, choices in _CHOICES.items():
+        if getattr(settings, name) not in choices:
+            raise SettingsError(f"{name} is {getattr(settings, name)!r}; it may be {', '.join(choices)}")
+    if not 0 <= settings.port <= 65535:
+        raise SettingsError(f"port is {settings.port}; it may be 0 to 65535")
+    for setting in fields(settings):
+        value = getattr(settings, setting.name)
+        if setting.name != "port" and isinstance(value, (int, float)) and not isinstance(value, bool) and value <= 0:
+            raise SettingsError(f"{setting.name} is {value}; it has to be above 0")
+    try:
+        parse_origins(settings.origins)
+    except ValueError as error:
+        raise SettingsError(f"origins: {error}") from error
+    if not settings.insecure and not is_loopback(settings.host):
+        raise SettingsError(
+            f"host is {settings.host!r}, which others can reach, and nobody has to log in; "
+            "listen on 127.0.0.1, or say --insecure if a proxy or firewall guards the port"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach an address."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def env_name(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return ENV_PREFIX + name.upper()
+
+
+def flag_name(name: str) -> str:
+    """Return the command line flag of a setting."""
+    return "--" + name.replace("_", "-")
+
+
+def load_settings(
+    *, flags: Mapping[str, object], environ: Mapping[str, str] = os.environ, file: Path | None = None
+) -> Settings:
+    """Put the settings together from all their sources.
+
+    Args:
+        flags: settings that were given on the command line, already of their type.
+        environ: the environment.
+        file: a TOML file whose top-level keys are settings; `SYNCLINE_CONFIG` names one otherwise.
+
+    Raises:
+        SettingsError: with the name, its source and what is wrong.
+    """
+    config_variable = ENV_PREFIX + "CONFIG"
+    if file is None and config_variable in environ:
+        file = Path(environ[config_variable])
+    by_name = {setting.name: setting for setting in fields(Settings)}
+    values: dict[str, object] = {}
+    if file is not None:
+        values |= _from_file(file, by_name)
+    values |= _from_environment(environ, by_name, ignored={config_variable, *CLIENT_VARIABLES})
+    values |= flags
+    return Settings(**values)  # type: ignore[arg-type]
+
+
+def _from_file(file: Path, by_name: Mapping[str, "Field[Any]"]) -> dict[str, object]:
+    try:
+        table = tomllib.loads(file.read_text())
+    except OSError as error:
+        raise SettingsError(f"cannot read the settings file {file}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the settings file {file} is not TOML: {error}") from error
+    values: dict[str, object] = {}
+    for name, value in table.items():
+        if name not in by_name:
+            raise SettingsError(f"{file}: there is no setting {name!r}")
+        kind = _kind(by_name[name])
+        if kind is float and type(value) is int:
+            value = float(value)
+        if type(value) is not kind:
+            raise SettingsError(f"{file}: {name} is {value!r}; it has to be of type {kind.__name__}")
+        values[name] = value
+    return values
+
+
+def _from_environment(
+    environ: Mapping[str, str], by_name: Mapping[str, "Field[Any]"], *, ignored: set[str]
+) -> dict[str, object]:
+    values: dict[str, object] = {}
+    for variable, text in environ.items():
+        if not variable.startswith(ENV_PREFIX) or variable in ignored or variable.startswith(f"{ENV_PREFIX}TEST_"):
+            continue
+        setting = by_name.get(variable.removeprefix(ENV_PREFIX).lower())
+        if setting is None:
+            raise SettingsError(f"there is no setting for the environment variable {variable}")
+        values[setting.name] = _parse(variable, text, _kind(setting))
+    return values
+
+
+def _kind(setting: "Field[Any]") -> type:
+    assert setting.default is not MISSING
+    return type(setting.default)
+
+
+def _parse(variable: str, text: str, kind: type) -> object:
+    if kind is bool:
+        if text.lower() not in ("1", "true", "yes", "0", "false", "no"):
+            raise SettingsError(f"{variable} is {text!r}; it may be true or false")
+        return text.lower() in ("1", "true", "yes")
+    try:
+        value: object = kind(text)
+    except ValueError as error:
+        raise SettingsError(f"{variable} is {text!r}; it has to be of type {kind.__name__}") from error
+    return value

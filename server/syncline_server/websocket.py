@@ -1,0 +1,83 @@
+"""The WebSocket endpoint: one ASGI scope to one `Connection`.
+
+Accepts, chooses the subprotocol, and then hands messages to the connection: directly where the server offers it
+(`direct`), through ASGI's `receive` elsewhere. Refusals come after the upgrade was accepted, because a browser is
+shown nothing but 1006 of an earlier one (PROTOCOL 2).
+"""
+
+import secrets
+from typing import cast
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from syncline_protocol import SUBPROTOCOL
+from syncline_protocol.errors import CloseCode
+from syncline_protocol.server import ServerSession
+
+from .connection import Connection
+from .direct import EXTENSION, DirectWebSocket
+from .hub import Hub
+from .transport import AsgiTransport
+
+__all__ = ["serve_websocket"]
+
+
+async def serve_websocket(websocket: WebSocket, hub: Hub, *, server: str, connections_max: int) -> None:
+    """Serve one socket until it is closed."""
+    if SUBPROTOCOL not in websocket.scope["subprotocols"]:
+        await _refuse(websocket, None, CloseCode.VERSION_UNSUPPORTED, f"offer the subprotocol {SUBPROTOCOL}")
+        return
+    if hub.draining:
+        await _refuse(websocket, SUBPROTOCOL, CloseCode.DRAIN, "the server shuts down")
+        return
+    if len(hub.connections) >= connections_max:
+        await _refuse(websocket, SUBPROTOCOL, CloseCode.OVERLOADED, "the server has no room for another connection")
+        return
+    session = ServerSession(session_id=secrets.token_hex(8), server=server, now=hub.now())
+    connection = Connection(session, hub)
+    await websocket.accept(subprotocol=SUBPROTOCOL)
+    direct = cast(DirectWebSocket | None, websocket.scope.get("extensions", {}).get(EXTENSION))
+    if direct is not None:
+        await _serve_direct(websocket, connection, direct)
+    else:
+        await _serve_asgi(websocket, connection)
+
+
+async def _refuse(websocket: WebSocket, subprotocol: str | None, code: CloseCode, reason: str) -> None:
+    await websocket.accept(subprotocol=subprotocol)
+    await websocket.close(code, reason)
+
+
+async def _serve_direct(websocket: WebSocket, connection: Connection, direct: DirectWebSocket) -> None:
+    connection.opened(direct)
+    direct.attach(connection)
+    # Messages no longer come this way; what comes is what was read before `attach`, and the end.
+    await _receive_all(websocket, connection)
+
+
+async def _serve_asgi(websocket: WebSocket, connection: Connection) -> None:
+    transport = AsgiTransport(websocket, connection)
+    connection.opened(transport)
+    try:
+        await _receive_all(websocket, connection, transport)
+    finally:
+        transport.stop()
+
+
+async def _receive_all(websocket: WebSocket, connection: Connection, transport: AsgiTransport | None = None) -> None:
+    try:
+        while True:
+            if transport is not None:
+                await transport.wait_readable()
+            message = await websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            text = message.get("text")
+            if text is None:
+                connection.receive_binary()
+            else:
+                connection.receive(text.encode(errors="surrogatepass"))
+    except WebSocketDisconnect:
+        return
+    finally:
+        connection.lost()

@@ -1,0 +1,26 @@
+"""What the tests of the client share: a clock that they move, and a server that they break."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.client.fake_clock import FakeClock
+from tests.client.fake_server import FakeServer
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[FakeServer]:
+    """A server with an empty store `notes`. A test that hangs fails instead, and leaves no task behind."""
+    before = asyncio.all_tasks()
+    fake = FakeServer()
+    await fake.start()
+    async with asyncio.timeout(20):
+        yield fake
+    await fake.stop()
+    assert not {task for task in asyncio.all_tasks() - before if task.get_name() == "syncline-client"}
