@@ -19,6 +19,9 @@ class Writer(Channel):
         make: makes a framed request, (id, now_ns) → bytes.
     """
 
+    #: The answer to a WRITE names every op, and all of it is counted.
+    whole_bytes_max = 1 << 30
+
     def __init__(self, load: Load, address: Address, make: Callable[[int, int], bytes], *, in_flight: int = 1) -> None:
         super().__init__(load, address)
         self.acknowledged = 0

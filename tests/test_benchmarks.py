@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.load import Channel, Load, LoadError
 from benchmarks.report import Histogram, Line, at_least, at_most, table

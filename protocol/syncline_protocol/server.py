@@ -74,8 +74,7 @@ class Opened:
     client: ClientInfo
 
 
-@dataclass(frozen=True, slots=True)
-class WriteRequested:
+class WriteRequested(msgspec.Struct, frozen=True):
     """A write to commit; answer it with `wrote` or `refuse`."""
 
     id: int

@@ -4,7 +4,6 @@ Made from ADD, DELETE and WRITE (and by the HTTP twins of them), decided by the 
 is not thrown away but carries its fault along, so that one place decides what becomes of the whole (PROTOCOL 6).
 """
 
-from dataclasses import dataclass
 from hashlib import blake2b
 
 import msgspec
@@ -17,8 +16,8 @@ from .values import check_key, check_store_name, check_value
 __all__ = ["Op", "Transaction", "hash_value", "make_op", "transaction_of"]
 
 
-@dataclass(frozen=True, slots=True)
-class Op:
+# Structs, because one of each is made for every single ADD, and a frozen dataclass costs five times as much.
+class Op(msgspec.Struct, frozen=True, gc=False):
     """ADD with a value, DELETE without one.
 
     `value` is JSON text as it is kept, `hash` the hash of it; `fault` says which rule the op breaks, if one.
@@ -30,8 +29,7 @@ class Op:
     fault: OpResult | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Transaction:
+class Transaction(msgspec.Struct, frozen=True):
     """Ops on one store.
 
     `atomic`: all or none; otherwise each op is decided alone, as if it had come alone. `store_id`: the store that the

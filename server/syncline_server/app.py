@@ -20,6 +20,7 @@ from .demo import keep_demo_filling
 from .hub import Clock, Hub
 from .log import get_log
 from .metrics import ServerCollector
+from .origin import parse_origins
 from .routes import exception_handlers, http_routes
 from .settings import Settings
 from .storage import open_storage
@@ -51,8 +52,10 @@ def create_app(settings: Settings | None = None, *, storage: Storage | None = No
     registry = CollectorRegistry()
     registry.register(ServerCollector(hub.counts, hub.gauges))
 
+    origins = parse_origins(settings.origins)
+
     async def websocket(socket: WebSocket) -> None:
-        await serve_websocket(socket, hub, server=server, connections_max=settings.connections_max)
+        await serve_websocket(socket, hub, server=server, connections_max=settings.connections_max, origins=origins)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

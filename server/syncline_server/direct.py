@@ -17,10 +17,13 @@ from websockets.http11 import Request
 from .frame import Frame, text_frame
 from .transport import HIGH_WATER_BYTES, Receiver
 
-__all__ = ["EXTENSION", "DirectWebSocket", "HeadDeadline"]
+__all__ = ["ABORT_EXTENSION", "EXTENSION", "DirectWebSocket", "HeadDeadline"]
 
 #: The key of the scope's extensions under which the direct way is offered.
 EXTENSION = "syncline.direct"
+
+#: The same for HTTP: a function that drops the socket of a request at once.
+ABORT_EXTENSION = "syncline.abort"
 
 #: A peer that does not take our last bytes and the close frame within this time is dropped.
 _CLOSE_TIMEOUT_S = 3.0
@@ -122,6 +125,8 @@ class HeadDeadline(HttpToolsProtocol):
         self._head_timer = self.loop.call_later(_HEAD_TIMEOUT_S, self._drop)
 
     def on_headers_complete(self) -> None:
+        # Streams have to get rid of a peer that reads nothing, for which ASGI has no word.
+        cast(dict[str, Any], self.scope)["extensions"] = {ABORT_EXTENSION: self.transport.abort}
         self._stop_head_timer()
         super().on_headers_complete()
 

@@ -110,6 +110,7 @@ class Feed:
         self._cold_slots = asyncio.Semaphore(_COLD_READS_MAX)
         self._moved: asyncio.Event = asyncio.Event()
         self._ended = False
+        self._end_reason: EndReason = "resubscribe"
 
     @property
     def live_count(self) -> int:
@@ -273,7 +274,7 @@ class Feed:
         frame: Frame | None = None
         try:
             async with self._cold_slots:
-                frame = await self.frame_after(after)
+                frame = await self._read_frame(after)
         except StorageError:
             # The connection is closed with FAILED below; its client comes back with its cursor.
             self._counts.cold_reads_failed += 1
@@ -296,6 +297,15 @@ class Feed:
             StorageError: the storage could not be read, or the store is gone.
         """
         frame = self._frame_at_hand(after)
+        reading = self._cold_tasks.get(after)
+        if frame is None and reading is not None:
+            # Somebody else waits for the same piece already.
+            await asyncio.wait([reading])
+            frame = self._frame_at_hand(after)
+        return frame or await self._read_frame(after)
+
+    async def _read_frame(self, after: Seq) -> Frame:
+        frame = self._frame_at_hand(after)
         if frame is not None:
             return frame
         published = self.published
@@ -310,12 +320,21 @@ class Feed:
         while self.published.seq <= after and not self._ended:
             await self._moved.wait()
 
+    async def settled(self) -> None:
+        """Return when everything that is durable now is published too, or the feed has ended."""
+        await self.wait_above(Seq(self.tail.head.seq - 1))
+
     # --- the end ---
 
     @property
     def ended(self) -> bool:
-        """Whether the store is gone."""
+        """Whether the store is gone, or its history cannot be followed any more."""
         return self._ended
+
+    @property
+    def end_reason(self) -> EndReason:
+        """Why it ended."""
+        return self._end_reason
 
     def end(self, subscription: Subscription, reason: EndReason) -> None:
         """End one subscription and tell its subscriber."""
@@ -325,7 +344,7 @@ class Feed:
 
     def end_all(self, reason: EndReason) -> None:
         """End the feed: the store is gone or its history cannot be followed any more."""
-        self._ended = True
+        self._ended, self._end_reason = True, reason
         self._moved.set()
         if self._round_scheduled is not None:
             self._round_scheduled.cancel()

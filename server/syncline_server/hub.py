@@ -8,6 +8,7 @@ bytes to `storage`, the order of a commit to `committer`, fan-out to `feed`, and
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
+from typing import Protocol
 
 from syncline_protocol.codec import encode, fill_frame
 from syncline_protocol.cursor import NOW, START, Lineage, Resume, Resumption, Rewind, Seq, decide_resume, parse_cursor
@@ -25,7 +26,7 @@ from .log import Log
 from .metrics import Counts, Gauges
 from .storage.base import Commit, Storage, StorageError, StoreInfo, StoreMismatch, StoreUnknown
 
-__all__ = ["Clock", "Hub", "Opening"]
+__all__ = ["Clock", "Hub", "Opening", "Waiting"]
 
 #: A LIVE frame names at most so many ranges, which is below 64 KiB of text.
 _LIVE_RANGES = 2000
@@ -53,6 +54,13 @@ class Opening:
     live_frames: tuple[bytes, ...] = ()
 
 
+class Waiting(Protocol):
+    """A request that goes on until something happens; a stream or a long poll is one."""
+
+    def stop(self) -> None:
+        """Come to an end soon: the server drains."""
+
+
 class Hub:
     """Args:
     storage: the log; the hub opens and closes it.
@@ -66,6 +74,7 @@ class Hub:
         self.storage = storage
         self.counts = Counts()
         self.connections: set[Connection] = set()
+        self.waiting: set[Waiting] = set()
         self.stall_timeout_s = stall_timeout_s
         self.now = clock.now
         self.now_ms = clock.now_ms
@@ -140,6 +149,8 @@ class Hub:
         """
         self.draining = True
         self._note_nobody()
+        for waiting in list(self.waiting):
+            waiting.stop()
         for connection in list(self.connections):
             connection.say_goodbye(after_ms, jitter_ms)
         try:
@@ -177,6 +188,7 @@ class Hub:
         return Gauges(
             connections=len(self.connections),
             subscriptions={"live": live, "lagging": sum(len(feed.subscriptions) for feed in feeds) - live},
+            waiting=len(self.waiting),
             stores=len(feeds),
             unsent_bytes=sum(connection.transport.unsent_bytes() for connection in self.connections),
             ready=self.ready,

@@ -28,6 +28,7 @@ class Series(NamedTuple):
 SERIES: tuple[Series, ...] = (
     Series("connections", "gauge", "WebSocket connections that are open"),
     Series("subscriptions", "gauge", "Subscriptions, by state: live or lagging", "state"),
+    Series("waiting", "gauge", "HTTP requests that wait for changes: streams and long polls"),
     Series("stores", "gauge", "Stores that this process follows"),
     Series("unsent_bytes", "gauge", "Bytes that wait in the send buffers of all connections"),
     Series("ready", "gauge", "1 while the server takes requests, 0 while it drains or its storage is away"),
@@ -98,6 +99,7 @@ class Gauges:
 
     connections: int
     subscriptions: dict[str, int]
+    waiting: int
     stores: int
     unsent_bytes: int
     ready: bool

@@ -1,18 +1,24 @@
 """The HTTP side of the application: every operation as a route, the console's files, and what errors become."""
 
 from collections.abc import Mapping
-from itertools import groupby
 from typing import Any
 
+import msgspec
 from prometheus_client import CollectorRegistry
 from starlette.routing import Route
 
+from .asyncapi import asyncapi_document
 from .http.call import Api
+from .http.changes import CHANGES
+from .http.console import console_operations
+from .http.documents import DOCUMENTS
+from .http.openapi import openapi_document
 from .http.operation import Operation
 from .http.records import RECORDS
 from .http.route import ExceptionHandler, exception_handlers_of, route_of
 from .http.status import STATUS
 from .http.stores import STORES
+from .http.walk import WALK
 from .http.writes import WRITES
 from .hub import Hub
 from .origin import parse_origins
@@ -21,14 +27,25 @@ from .settings import Settings
 __all__ = ["OPERATIONS", "exception_handlers", "http_routes"]
 
 #: Everything that can be asked for by HTTP.
-OPERATIONS: tuple[Operation, ...] = (*STATUS, *STORES, *RECORDS, *WRITES)
+OPERATIONS: tuple[Operation, ...] = (*STATUS, *DOCUMENTS, *STORES, *RECORDS, *WALK, *WRITES, *CHANGES)
 
 
 def http_routes(hub: Hub, registry: CollectorRegistry, *, server: str, settings: Settings) -> list[Route]:
     """Return the routes of the application."""
-    api = Api(hub, registry, server, settings, parse_origins(settings.origins))
-    by_path = groupby(sorted(OPERATIONS, key=lambda operation: operation.path), key=lambda operation: operation.path)
-    return [route_of(api, list(operations)) for _, operations in by_path]
+    version = server.partition("/")[2]
+    api = Api(
+        hub,
+        registry,
+        server,
+        settings,
+        parse_origins(settings.origins),
+        openapi=msgspec.json.encode(openapi_document(OPERATIONS, version=version)),
+        asyncapi=msgspec.json.encode(asyncapi_document(version=version)),
+    )
+    by_path: dict[str, list[Operation]] = {}
+    for operation in (*OPERATIONS, *console_operations()):
+        by_path.setdefault(operation.path, []).append(operation)
+    return [route_of(api, operations) for operations in by_path.values()]
 
 
 def exception_handlers(hub: Hub, settings: Settings) -> Mapping[Any, ExceptionHandler]:

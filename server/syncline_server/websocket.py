@@ -17,13 +17,23 @@ from syncline_protocol.server import ServerSession
 from .connection import Connection
 from .direct import EXTENSION, DirectWebSocket
 from .hub import Hub
+from .origin import host_allowed, origin_allowed
 from .transport import AsgiTransport
 
 __all__ = ["serve_websocket"]
 
+#: "This client is refused" (RFC 6455).
+_POLICY = 1008
 
-async def serve_websocket(websocket: WebSocket, hub: Hub, *, server: str, connections_max: int) -> None:
+
+async def serve_websocket(
+    websocket: WebSocket, hub: Hub, *, server: str, connections_max: int, origins: frozenset[str]
+) -> None:
     """Serve one socket until it is closed."""
+    if not _may_connect(websocket, origins):
+        # Browsers have no same-origin rule for sockets: a page of another site could write with nobody's consent.
+        await _refuse(websocket, None, _POLICY, "pages of this origin may not use the server (setting: origins)")
+        return
     if SUBPROTOCOL not in websocket.scope["subprotocols"]:
         await _refuse(websocket, None, CloseCode.VERSION_UNSUPPORTED, f"offer the subprotocol {SUBPROTOCOL}")
         return
@@ -43,9 +53,15 @@ async def serve_websocket(websocket: WebSocket, hub: Hub, *, server: str, connec
         await _serve_asgi(websocket, connection)
 
 
-async def _refuse(websocket: WebSocket, subprotocol: str | None, code: CloseCode, reason: str) -> None:
+async def _refuse(websocket: WebSocket, subprotocol: str | None, code: int, reason: str) -> None:
     await websocket.accept(subprotocol=subprotocol)
     await websocket.close(code, reason)
+
+
+def _may_connect(websocket: WebSocket, origins: frozenset[str]) -> bool:
+    host, server = websocket.headers.get("host"), websocket.scope.get("server")
+    named = host_allowed(host, server[0] if server else None, origins)
+    return named and origin_allowed(websocket.headers.get("origin"), host, origins)
 
 
 async def _serve_direct(websocket: WebSocket, connection: Connection, direct: DirectWebSocket) -> None:

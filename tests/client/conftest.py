@@ -16,11 +16,10 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 async def server() -> AsyncIterator[FakeServer]:
-    """A server with an empty store `notes`. A test that hangs fails instead, and leaves no task behind."""
+    """A server with an empty store `notes`. A client that a test opened leaves no task behind."""
     before = asyncio.all_tasks()
     fake = FakeServer()
     await fake.start()
-    async with asyncio.timeout(20):
-        yield fake
+    yield fake
     await fake.stop()
     assert not {task for task in asyncio.all_tasks() - before if task.get_name() == "syncline-client"}

@@ -8,6 +8,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from itertools import count
 
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
+
 from syncline_protocol import SUBPROTOCOL, Limits, Lineage, Seq, ServerSession, decide_resume, parse_cursor
 from syncline_protocol import server as requested
 from syncline_protocol.codec import batch_frame, encode, encode_change
@@ -15,9 +19,6 @@ from syncline_protocol.cursor import NOW, START, Cursor, Entry, Position, Rewind
 from syncline_protocol.digest import digest_term, digest_text
 from syncline_protocol.messages import CaughtUp, Live, ResumeHow, ServerMessage, Subscribe, WriteResult
 from syncline_protocol.transaction import Op, Transaction
-from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.exceptions import ConnectionClosed
-from websockets.typing import Subprotocol
 
 __all__ = ["FakeConnection", "FakeServer", "FakeStore"]
 
@@ -272,5 +273,3 @@ class FakeServer:
         if isinstance(verdict, Snapshot):
             return "snapshot", Seq(0), None
         return "resume", verdict.at, None
-
-

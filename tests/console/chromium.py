@@ -9,11 +9,12 @@ import os
 import shutil
 import subprocess
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.request import ProxyHandler, Request, build_opener
 
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
 
 __all__ = ["Chromium", "Page", "PageError", "find_chromium"]
 
@@ -102,7 +103,8 @@ class Page:
     """One tab. `complaints` has what the browser complained about, as `source: text`."""
 
     def __init__(self, url: str) -> None:
-        self._socket: ClientConnection = connect(url, max_size=None, compression=None, proxy=None)
+        self._closing = ExitStack()
+        self._socket = self._closing.enter_context(connect(url, max_size=None, compression=None, proxy=None))
         self._next_id = 1
         self.complaints: list[str] = []
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -110,7 +112,7 @@ class Page:
 
     def close(self) -> None:
         """Forget the tab; it ends with the browser."""
-        self._socket.close()
+        self._closing.close()
 
     def open(self, url: str) -> None:
         """Go to an address and wait until the page has loaded."""
@@ -121,9 +123,7 @@ class Page:
 
     def emulate(self, *, width: int = 1280, height: int = 800, dark: bool = False) -> None:
         """Change the size of the window and the preferred colour scheme."""
-        self._call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
-        )
+        self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._call("Emulation.setEmulatedMedia", features=[scheme])
 
@@ -157,7 +157,8 @@ class Page:
     def click(self, selector: str) -> None:
         """Press and release the mouse in the middle of an element."""
         box = self.evaluate(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'nearest'}});"
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
+            " e.scrollIntoView({block: 'nearest'});"
             " const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()"
         )
         where = {"x": box[0], "y": box[1], "button": "left", "clickCount": 1}

@@ -1,6 +1,7 @@
 """One connection and the engine: answers, back-pressure, deadlines, the drain."""
 
 import msgspec
+
 from syncline_protocol.cursor import Cursor
 from syncline_protocol.errors import CloseCode
 from syncline_protocol.limits import DEFAULT_LIMITS, HEARTBEAT_S, SILENCE_MAX_S
@@ -19,7 +20,6 @@ from syncline_protocol.messages import (
     WriteOp,
     Wrote,
 )
-
 from tests.support.engine import Peer, TestClock, engine, seqs_of, settle
 
 

@@ -1,7 +1,6 @@
 """Fan-out: who gets which frame, when, and at what cost."""
 
 from syncline_protocol.messages import Batch, Behind, CaughtUp, Ended, Subscribe, Subscribed, Unsubscribe
-
 from tests.support.engine import Peer, engine, seqs_of, settle
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from syncline_server.settings import Settings, SettingsError, load_settings
 
 
@@ -56,7 +57,7 @@ def test_loopback_needs_no_flag(host: str) -> None:
     assert load_settings(flags={"host": host}, environ={}).host == host
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com", "127.example.com", "localhost.example.com"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com", "127.example.com", "localhost.test"])
 def test_an_address_that_others_reach_is_refused_unless_it_is_said_to_be_meant(host: str) -> None:
     with pytest.raises(SettingsError, match="--insecure"):
         load_settings(flags={"host": host}, environ={})

@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+import msgspec
+
 from syncline_protocol.codec import decode_server_message, encode
 from syncline_protocol.messages import (
     Add,
@@ -24,8 +26,6 @@ from syncline_server.hub import Clock, Hub
 from syncline_server.log import get_log
 from syncline_server.storage import open_storage
 from syncline_server.storage.base import Storage
-
-import msgspec
 
 __all__ = ["Peer", "TestClock", "engine", "settle"]
 

@@ -14,7 +14,7 @@ const BACKOFF_FIRST_MS = 500;
 const BACKOFF_MAX_MS = 20_000;
 const RESUBSCRIBE_MS = 500;
 
-const CLOSE_REASONS = new Map([
+export const CLOSE_REASONS = new Map([
   [1000, "the server closed the connection"],
   [1001, "the server is going away"],
   [1002, "the WebSocket framing was broken"],
@@ -48,7 +48,7 @@ export function mayReconnect(code) {
 }
 
 /**
- * The listener has `onState(state)`, `onWelcome(message)`, `onSubscribed(message, follow)`, `onChanges(changes, isLive)`,
+ * The listener has `onState(state)`, `onWelcome(message)`, `onSubscribed(message)`, `onChanges(changes, isLive)`,
  * `onCaughtUp(message)`, `onHeads(heads)` and `onRefused(code, message)`.
  *
  * A state is `{name, reason, retryAt}`: `connecting`, `connected` (no feed), `catching_up`, `live`, `offline`, `closed`.
@@ -101,7 +101,7 @@ export class Connection {
 
   /** Follow this store from `after` (`start`, `now` or a cursor) and nothing else; null follows nothing. */
   follow(store, after) {
-    this.#follow = store === null ? null : { store, after, cursor: null, known: null, isRefused: false };
+    this.#follow = store === null ? null : { store, after, cursor: null, known: null, isAnew: false, isRefused: false };
     clearTimeout(this.#timers.subscribe);
     this.#subscribe();
   }
@@ -136,7 +136,8 @@ export class Connection {
       follow.known = message.lineage;
       if (follow !== this.#follow) return this.#subscribe();
       this.#setState("catching_up");
-      this.#listener.onSubscribed(message);
+      this.#listener.onSubscribed(follow.isAnew ? { ...message, how: "snapshot" } : message);
+      follow.isAnew = false;
     },
     BATCH: (message) => {
       const feed = this.#openFeed(message);
@@ -157,10 +158,7 @@ export class Connection {
       this.#listener.onCaughtUp(message);
     },
     BEHIND: (message) => {
-      const feed = this.#openFeed(message);
-      if (!feed) return;
-      feed.isLive = false;
-      this.#setState("catching_up", "changes come faster than this page reads");
+      if (this.#openFeed(message)) this.#setState("catching_up", "changes come faster than this page reads");
     },
     HEARTBEAT: (message) => {
       this.#attempts = 0;
@@ -168,7 +166,8 @@ export class Connection {
       const head = feed && message.heads[feed.follow.store];
       if (head && !feed.isEnding) {
         feed.periodsBehind = head === feed.follow.cursor ? 0 : feed.periodsBehind + 1;
-        if (feed.periodsBehind >= SILENT_PERIODS_MAX) return this.#end(4006, "the store moves on, the feed stands still");
+        const isStuck = feed.periodsBehind >= SILENT_PERIODS_MAX;
+        if (isStuck) return this.#end(4006, "the store moves on, the feed stands still");
       }
       this.#listener.onHeads(message.heads);
     },
@@ -178,7 +177,8 @@ export class Connection {
       this.#feed = null;
       if (this.#isReady) this.#setState("connected");
       if (isEnding || follow !== this.#follow) return this.#subscribe();
-      if (message.reason === "resubscribe" || message.reason === "view_changed") return this.#subscribeLater(RESUBSCRIBE_MS);
+      const mayComeBack = message.reason === "resubscribe" || message.reason === "view_changed";
+      if (mayComeBack) return this.#subscribeLater(RESUBSCRIBE_MS);
       follow.isRefused = true;
       this.#listener.onRefused(message.reason, `the feed has ended: ${message.reason.replaceAll("_", " ")}`);
     },
@@ -193,7 +193,7 @@ export class Connection {
       if (follow !== this.#follow) return this.#subscribe();
       if (message.retry) return this.#subscribeLater(message.after_ms ?? this.#backoffMs());
       if (follow.cursor !== null && message.code.startsWith("cursor_")) {
-        Object.assign(follow, { after: "start", cursor: null, known: null });
+        Object.assign(follow, { after: "start", cursor: null, known: null, isAnew: true });
         return this.#subscribeLater(RESUBSCRIBE_MS);
       }
       follow.isRefused = true;
@@ -227,7 +227,8 @@ export class Connection {
     const follow = this.#follow;
     if (!follow || follow.isRefused) return;
     this.#request = { id: this.#nextId++, follow };
-    const message = { type: "SUBSCRIBE", id: this.#request.id, store: follow.store, after: follow.cursor ?? follow.after };
+    const { store, cursor, after } = follow;
+    const message = { type: "SUBSCRIBE", id: this.#request.id, store, after: cursor ?? after };
     if (follow.known) message.known = follow.known;
     this.#send(message);
   }
@@ -248,7 +249,8 @@ export class Connection {
 
   #pulse() {
     if (!this.#isReady) return this.#end(4004, CLOSE_REASONS.get(4004));
-    if (performance.now() - this.#heardAt >= this.#periodMs * SILENT_PERIODS_MAX) return this.#end(4003, CLOSE_REASONS.get(4003));
+    const silentMs = performance.now() - this.#heardAt;
+    if (silentMs >= this.#periodMs * SILENT_PERIODS_MAX) return this.#end(4003, CLOSE_REASONS.get(4003));
     this.#send({ type: "HEARTBEAT" });
   }
 

@@ -6,7 +6,7 @@
 import { Composer } from "./composer.js";
 import { Connection } from "./connection.js";
 import { counted, number } from "./format.js";
-import { address, deleteRecord, readServer, socketAddress, storePath } from "./http.js";
+import { address, deleteRecord, socketAddress, storePath } from "./http.js";
 import { Pace } from "./pace.js";
 import { Stores } from "./stores.js";
 import { Tail } from "./tail.js";
@@ -197,7 +197,7 @@ function showWaiting() {
   let action = null;
   if (tail.length === 0) {
     if (tail.isPaused && tail.held) text = "Paused. What comes is held back.";
-    else if (!caughtUp) text = connectionState.name === "offline" || connectionState.name === "closed" ? "Not connected." : "Reading…";
+    else if (!caughtUp) text = isDown(connectionState) ? "Not connected." : "Reading…";
     else if (after === "now" || received) {
       text = received && after !== "now" ? "Cleared. The next change appears here." : "Waiting for the next change.";
       action = ["Read from the start", () => begin("start")];
@@ -233,35 +233,44 @@ function showState(state) {
   $("pill").dataset.state = state.name;
   setText($("pill-text"), isPausedLive ? "Live, paused" : STATES[state.name]);
   $("pill").title = state.reason;
-  const isDown = state.name === "offline" || state.name === "closed";
+  const down = isDown(state);
   // While an attempt is under way the banner stays, or it would blink with every one.
-  if (isDown || state.name !== "connecting") $("banner").hidden = !isDown;
+  if (down || state.name !== "connecting") $("banner").hidden = !down;
   $("banner").dataset.state = state.name;
-  if (isDown) {
+  if (down) {
     $("banner-title").textContent = state.name === "closed" ? "The connection is closed." : "Not connected.";
     $("banner-reason").textContent = sentence(state.reason);
     $("banner-retry").textContent = state.name === "closed" ? "Connect again" : "Try now";
   }
+  announce(state);
   showCountdown();
   showWaiting();
+}
+
+let wasDown = false;
+
+/** Tell a screen reader that the connection went or came back; not every attempt in between. */
+function announce(state) {
+  if (isDown(state) && !wasDown) $("status").textContent = `Not connected. ${sentence(state.reason)}`;
+  if (state.name === "live" && wasDown) $("status").textContent = "Connected again.";
+  wasDown = isDown(state) || (wasDown && state.name !== "live");
 }
 
 function showCountdown() {
   const seconds = Math.ceil((connectionState.retryAt - Date.now()) / 1000);
   let text = "";
-  if (connectionState.name === "offline") text = seconds > 1 ? `Next attempt in ${seconds} s.` : "Next attempt in a moment.";
+  if (connectionState.name === "offline") text = `Next attempt in ${seconds > 1 ? `${seconds} s` : "a moment"}.`;
   if (connectionState.name === "connecting") text = "Connecting…";
   setText($("banner-countdown"), text);
 }
 
-/** Show the version that the server tells; WELCOME names it as `syncline/0.1`. */
-async function showVersion(welcome) {
-  $("version").textContent = welcome.split("/")[1] ?? "";
-  $("version").title = welcome;
-  const { version } = await readServer().catch(() => ({}));
-  if (version) $("version").textContent = version;
+/** WELCOME names the server as `syncline/0.1.0`. */
+function showVersion(server) {
+  $("version").textContent = server.split("/")[1] ?? server;
+  $("version").title = server;
 }
 
+const isDown = (state) => state.name === "offline" || state.name === "closed";
 const sentence = (text) => (text ? text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".") : "");
 
 // --- tools and keys ---
@@ -335,9 +344,10 @@ $("pause").addEventListener("click", togglePause);
 $("follow").addEventListener("click", () => (tail.following = !tail.isFollowing));
 $("jump").addEventListener("click", () => (tail.following = true));
 $("clear").addEventListener("click", () => tail.clear());
-$("copy-cursor").addEventListener("click", () =>
-  connection.cursor ? copy(connection.cursor, `Cursor copied: ${connection.cursor}`) : say("There is no cursor yet", true),
-);
+$("copy-cursor").addEventListener("click", () => {
+  if (connection.cursor) copy(connection.cursor, `Cursor copied: ${connection.cursor}`);
+  else say("There is no cursor yet", true);
+});
 $("copy-curl").addEventListener("click", () => copy(curlCommand(), "Command copied"));
 $("after").addEventListener("change", (event) => begin(event.target.value));
 $("banner-retry").addEventListener("click", () => connection.open());
@@ -364,9 +374,14 @@ document.addEventListener("keydown", (event) => {
 
 window.addEventListener("hashchange", () => (stores.find(hashName()) ? onStores(stores.known) : stores.read()));
 // Both are hints that an attempt may succeed now; neither is taken for the truth.
-window.addEventListener("online", () => connectionState.name === "offline" && connection.open());
-document.addEventListener("visibilitychange", () => !document.hidden && connectionState.name === "offline" && connection.open());
+window.addEventListener("online", openIfOffline);
+document.addEventListener("visibilitychange", () => !document.hidden && openIfOffline());
 
 if (matchMedia("(max-width: 720px)").matches) $("composer").open = false;
+
+function openIfOffline() {
+  if (connectionState.name === "offline") connection.open();
+}
+
 setInterval(showCountdown, 500);
 connection.open();

@@ -31,7 +31,6 @@ export function storePath(store, ...rest) {
 }
 
 export const listStores = async () => (await request("GET", "v1/stores")).stores;
-export const readServer = () => request("GET", "v1/server");
 export const createStore = (store) => request("PUT", storePath(store));
 export const deleteRecord = (store, key) => request("DELETE", recordPath(store, key));
 

@@ -3,7 +3,8 @@
 // begins and ends, and walks its tokens to lay it out. What it reads came from the server and is valid JSON;
 // text that is not raises SyntaxError.
 
-const QUOTE = 34, COMMA = 44, COLON = 58, OPEN_BRACKET = 91, BACKSLASH = 92, CLOSE_BRACKET = 93, OPEN_BRACE = 123, CLOSE_BRACE = 125;
+const [QUOTE, COMMA, COLON, BACKSLASH] = ['"', ",", ":", "\\"].map(codeOf);
+const [OPEN_BRACKET, CLOSE_BRACKET, OPEN_BRACE, CLOSE_BRACE] = ["[", "]", "{", "}"].map(codeOf);
 
 /** Read a server's frame: a plain object, in which the `value` of each change is a string of JSON text. */
 export function readFrame(text) {
@@ -99,6 +100,10 @@ function isBoundary(code) {
 function skipSpace(text, at) {
   while (text.charCodeAt(at) <= 32) at += 1;
   return at;
+}
+
+function codeOf(mark) {
+  return mark.charCodeAt(0);
 }
 
 function expect(text, at, code) {

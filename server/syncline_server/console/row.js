@@ -21,9 +21,8 @@ const blank = element("li", "row");
   line.type = "button";
   line.tabIndex = -1;
   line.setAttribute("aria-expanded", "false");
-  for (const [name, className] of [["span", "op"], ["span", "seq"], ["time", "age"], ["span", "key"], ["span", "value"]]) {
-    line.append(element(name, className));
-  }
+  const cells = ["op", "seq", "age", "key", "value"];
+  for (const cell of cells) line.append(element(cell === "age" ? "time" : "span", cell));
   blank.append(line);
 }
 

@@ -78,7 +78,8 @@ export class Stores {
   }
 
   #show(stores) {
-    this.#known = stores.map((store) => this.#newer(store)).sort((one, other) => one.name.localeCompare(other.name, "en"));
+    this.#known = stores.map((store) => this.#newer(store));
+    this.#known.sort((one, other) => one.name.localeCompare(other.name, "en"));
     const names = new Set(this.#known.map((store) => store.name));
     for (const [name, item] of this.#items) {
       if (names.has(name)) continue;
@@ -92,7 +93,8 @@ export class Stores {
         item.isChosen = store.name === this.#chosen;
         this.#items.set(store.name, item);
       }
-      if (this.#list.children[index] !== item.node) this.#list.insertBefore(item.node, this.#list.children[index] ?? null);
+      const there = this.#list.children[index] ?? null;
+      if (there !== item.node) this.#list.insertBefore(item.node, there);
       item.read(store);
     }
     this.#onList(this.#known);
@@ -108,7 +110,8 @@ export class Stores {
   #onKey(event) {
     const links = [...this.#list.querySelectorAll("a")];
     const at = links.indexOf(document.activeElement);
-    const to = { ArrowDown: at + 1, ArrowRight: at + 1, ArrowUp: at - 1, ArrowLeft: at - 1, Home: 0, End: links.length - 1 }[event.key];
+    const step = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 }[event.key];
+    const to = step ? at + step : { Home: 0, End: links.length - 1 }[event.key];
     if (to === undefined || at === -1) return;
     event.preventDefault();
     links[Math.max(0, Math.min(to, links.length - 1))].focus();

@@ -281,7 +281,8 @@ export class Tail {
     // Someone who opens a row wants to read it; the tail must not carry it away.
     const isOpen = row.toggle();
     if (!this.isFollowing) return;
-    if (isOpen && row !== this.#rows.at(-1) && this.#scroller.scrollHeight > this.#scroller.clientHeight) this.following = false;
+    const overflows = this.#scroller.scrollHeight > this.#scroller.clientHeight;
+    if (isOpen && overflows && row !== this.#rows.at(-1)) this.following = false;
     else this.#toEnd();
   }
 

@@ -10,11 +10,13 @@ import msgspec
 
 from syncline_protocol.codec import decode_change
 from syncline_protocol.cursor import Cursor
+from syncline_protocol.digest import digest_text
 from syncline_protocol.limits import SEQ_MAX, Limits
 from syncline_protocol.messages import Change, Milliseconds, OpResult, Status, WireSeq, WriteOp
-from syncline_server.storage.base import StoreInfo
+from syncline_server.storage.base import Head, StoreInfo
 
 __all__ = [
+    "Batch",
     "Bookmark",
     "CaughtUpEvent",
     "ChangesPage",
@@ -30,6 +32,7 @@ __all__ = [
     "WriteBody",
     "WriteDone",
     "WroteRecord",
+    "digest_of",
     "record_text",
     "store_body",
 ]
@@ -143,6 +146,14 @@ class ChangesPage(_Body, frozen=True):
     caught_up: bool = msgspec.field()
 
 
+class Batch(_Body, frozen=True):
+    """The data of an event `batch`: the changes of the interval (from, to]."""
+
+    from_: Cursor = msgspec.field(name="from")
+    to: Cursor = msgspec.field()
+    changes: tuple[Change, ...] = msgspec.field()
+
+
 class Bookmark(_Body, frozen=True):
     """A line of an NDJSON stream that is no change: everything up to `to` was sent.
 
@@ -192,9 +203,14 @@ def store_body(info: StoreInfo) -> StoreBody:
         head.cursor,
         head.seq,
         head.count,
-        f"{head.digest & 0xFFFFFFFF:08x}",
+        digest_of(head),
         head.lineage.to_text(),
     )
+
+
+def digest_of(head: Head) -> str:
+    """Return the digest of the live records at a head."""
+    return digest_text(head.digest)
 
 
 def record_text(added: bytes) -> bytes:

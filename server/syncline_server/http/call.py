@@ -40,6 +40,8 @@ class Api:
     server: str
     settings: Settings
     origins: frozenset[str]
+    openapi: bytes
+    asyncapi: bytes
     limits: Limits = DEFAULT_LIMITS
 
 
@@ -107,6 +109,11 @@ class Call:
             if media_type in media_types:
                 return media_type
         return media_types[0]
+
+    def has_etag(self, etag: str) -> bool:
+        """Return whether the client says that it has what this ETag names (RFC 9110, 13.1.2)."""
+        known = self.request.headers.get("if-none-match", "")
+        return known.strip() == "*" or etag in [item.strip().removeprefix("W/") for item in known.split(",")]
 
     # --- what ---
 

@@ -44,6 +44,8 @@ def decide(transaction: Transaction, used: Mapping[str, UsedKey], next_seq: Seq)
         used: what the log knows, at least of every key that the transaction names.
         next_seq: the seq that the first committed op gets.
     """
+    if transaction.single:
+        return _decide_single(transaction.ops[0], used, next_seq)
     if transaction.atomic:
         return _decide_atomic(transaction.ops, used, next_seq)
     return _decide_each(transaction, used, next_seq)
@@ -61,6 +63,11 @@ def used_after(op: Op, known: UsedKey | None, seq: Seq) -> UsedKey:
 # --- each op alone ---
 
 
+def _decide_single(op: Op, used: Mapping[str, UsedKey], next_seq: Seq) -> Decision:
+    result = _decide_alone(op, used.get(op.key), next_seq)
+    return Decision(result.status, (result,), (op,) if result.status == "ok" else (), result.seq)
+
+
 def _decide_each(transaction: Transaction, used: Mapping[str, UsedKey], next_seq: Seq) -> Decision:
     results: list[OpResult] = []
     commits: list[Op] = []
@@ -76,12 +83,10 @@ def _decide_each(transaction: Transaction, used: Mapping[str, UsedKey], next_seq
         if result.seq is not None and (last_seq is None or result.seq > last_seq):
             last_seq = result.seq
         results.append(result)
-    return Decision(_overall(transaction, results), tuple(results), tuple(commits), last_seq)
+    return Decision(_overall(results), tuple(results), tuple(commits), last_seq)
 
 
-def _overall(transaction: Transaction, results: list[OpResult]) -> Status:
-    if transaction.single:
-        return results[0].status
+def _overall(results: list[OpResult]) -> Status:
     statuses = {result.status for result in results}
     if statuses == {"dup"}:
         return "dup"

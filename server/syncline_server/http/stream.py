@@ -1,0 +1,142 @@
+"""Answers that take as long as they take: what a stream or a long poll waits for, and how it comes to its end.
+
+A wait ends early when the client has gone or the server drains; then a stream ends where its text is whole. A
+client that reads nothing is dropped after the stall timeout, as on the WebSocket. Flow control is that of ASGI's
+`send`: a stream asks for its next piece when the last one is on its way.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import cast
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from syncline_server.direct import ABORT_EXTENSION
+from syncline_server.storage.base import StorageError
+
+from .call import Call
+from .problem import Refusal
+
+__all__ = ["Stream", "Wait", "waiting"]
+
+#: A stream that drains gives its client so long to take the piece under way.
+_LAST_PIECE_S = 1.0
+
+
+class Wait:
+    """The waiting of one request, which can be cut short for good."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self._deadline: asyncio.Timeout | None = None
+        self._sending = False
+
+    def stop(self) -> None:
+        """End: nothing is waited for any more."""
+        self.stopped = True
+        if self._deadline is not None:
+            now = asyncio.get_running_loop().time()
+            when = self._deadline.when()
+            soon = now + _LAST_PIECE_S if self._sending else now
+            self._deadline.reschedule(soon if when is None else min(soon, when))
+
+    async def until(self, awaited: Callable[[], Awaitable[None]], timeout_s: float) -> bool:
+        """Wait for something. Returns False if it did not happen in time, or the wait was stopped."""
+        if self.stopped:
+            return False
+        return await self._within(awaited, timeout_s)
+
+    async def send(self, piece: Callable[[], Awaitable[None]], timeout_s: float) -> bool:
+        """Send something. Returns False if it was not taken in time."""
+        self._sending = True
+        try:
+            return await self._within(piece, _LAST_PIECE_S if self.stopped else timeout_s)
+        finally:
+            self._sending = False
+
+    async def _within(self, awaited: Callable[[], Awaitable[None]], timeout_s: float) -> bool:
+        try:
+            async with asyncio.timeout(timeout_s) as self._deadline:
+                await awaited()
+        except TimeoutError:
+            return False
+        finally:
+            self._deadline = None
+        return True
+
+
+@asynccontextmanager
+async def waiting(call: Call, receive: Receive | None = None) -> AsyncIterator[Wait]:
+    """Keep a wait for a request: it stops when the client goes or the server drains.
+
+    Raises:
+        Refusal: `overloaded`, if there is no room for another.
+    """
+    hub = call.hub
+    if len(hub.connections) + len(hub.waiting) >= call.api.settings.connections_max:
+        raise Refusal("overloaded", "the server has no room for another stream")
+    wait = Wait()
+    hub.waiting.add(wait)
+    watcher = asyncio.get_running_loop().create_task(_watch(receive or call.request.receive, wait))
+    try:
+        yield wait
+    finally:
+        hub.waiting.discard(wait)
+        watcher.cancel()
+
+
+async def _watch(receive: Receive, wait: Wait) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    wait.stop()
+
+
+class Stream(Response):
+    """An answer of many pieces.
+
+    Args:
+        source: yields the pieces; it waits only by the `Wait` that it is given. If the storage fails in it, the
+            answer is broken off, so that it cannot be taken for a whole one.
+    """
+
+    def __init__(
+        self, call: Call, source: Callable[[Wait], AsyncIterator[bytes]], media_type: str, headers: dict[str, str]
+    ) -> None:
+        self._call = call
+        self._source = source
+        self.status_code = 200
+        self.media_type = media_type
+        self.background = None
+        self.init_headers({"Cache-Control": "no-store", "X-Accel-Buffering": "no", **headers})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        whole = True
+        if scope["method"] != "HEAD":
+            async with waiting(self._call, receive) as wait:
+                whole = await self._send_all(wait, send)
+        if whole:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        else:
+            _abort(scope)
+
+    async def _send_all(self, wait: Wait, send: Send) -> bool:
+        stall_timeout_s = self._call.hub.stall_timeout_s
+        try:
+            async for piece in self._source(wait):
+                message = {"type": "http.response.body", "body": piece, "more_body": True}
+                if not await wait.send(partial(send, message), stall_timeout_s):
+                    return False
+        except StorageError:
+            return False
+        return True
+
+
+def _abort(scope: Scope) -> None:
+    """Drop the socket. A server that has no way to do so ends an answer that was not completed in its own way."""
+    abort = cast(Callable[[], None] | None, scope.get("extensions", {}).get(ABORT_EXTENSION))
+    if abort is not None:
+        abort()

@@ -1,0 +1,203 @@
+"""The default storage: one SQLite file in WAL mode, flushed at every commit.
+
+The asynchronous shell around `sqlite_writer` (what writes, in one thread) and `sqlite_reader` (what reads, in two
+more). Invariants: one connection writes and checkpoints, all others are read-only, so SQLite's WAL-reset bug cannot
+happen; one process serves a file (`file_lock`); a store's id in the file, which readers take from the writer's
+memory, is never used for another store.
+"""
+
+import os
+import secrets
+import sqlite3
+from asyncio import Lock
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TypeVar
+
+from syncline_protocol.cursor import Seq
+from syncline_protocol.transaction import Transaction
+
+from .base import Appended, Chunk, Record, Row, StorageError, StorageUnavailable, StoreInfo, StoreUnknown
+from .file_lock import FileLock
+from .sqlite_link import Link
+from .sqlite_reader import fetch_rows, find_record, live_ranges, read_chunk
+from .sqlite_schema import open_reader, open_writer, read_stores, sqlite_wal_bug
+from .sqlite_writer import SqliteWriter
+
+__all__ = ["SqliteStorage"]
+
+T = TypeVar("T")
+
+#: Readers beside the writer: one for a long walk, one for what comes meanwhile.
+_READERS = 2
+
+
+class SqliteStorage:
+    """Args:
+    path: the file; it is made if it is not there. The directory of a relative path is made too, that of an absolute
+        path is not: it may be a disk that is not mounted.
+    mint: makes incarnations and store ids.
+    fault: called in the writer's thread at `before_commit` and `after_commit`; tests let it raise.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        mint: Callable[[], str] = lambda: secrets.token_hex(8),
+        fault: Callable[[str], None] = lambda point: None,
+    ) -> None:
+        self._makes_directory = not os.path.isabs(path)
+        self._path = os.path.realpath(path)
+        self._mint = mint
+        self._fault = fault
+        self._lifecycle = Lock()
+        self._lock: FileLock | None = None
+        self._link: Link | None = None
+        self._readers: list[Link] = []
+        self._writer: SqliteWriter | None = None
+        self._has_failed = False
+
+    @property
+    def description(self) -> str:
+        text = f"SQLite {sqlite3.sqlite_version}, {self._path}, WAL, synchronous=FULL"
+        if sqlite_wal_bug(sqlite3.sqlite_version_info):
+            text += "; this SQLite has the WAL-reset bug, so no other program may write to the file"
+        return text
+
+    async def open(self) -> None:
+        async with self._lifecycle:
+            self._has_failed |= self._writer is not None and self._writer.failure != ""
+            await self._disconnect()
+            try:
+                if self._lock is None:
+                    self._lock = self._take_lock()
+                await self._connect(must_checkpoint=self._has_failed)
+                self._has_failed = False
+            except BaseException as error:
+                await self._disconnect()
+                self._release_lock()
+                if isinstance(error, (sqlite3.Error, OSError)):
+                    raise StorageUnavailable(f"cannot open {self._path}: {error}", hint=_hint(error)) from error
+                raise
+
+    async def close(self) -> None:
+        async with self._lifecycle:
+            await self._disconnect()
+            self._release_lock()
+
+    def _take_lock(self) -> FileLock:
+        directory = os.path.dirname(self._path)
+        if self._makes_directory:
+            os.makedirs(directory, exist_ok=True)
+        elif not os.path.isdir(directory):
+            raise StorageUnavailable(f"there is no directory {directory}", hint="make it, or mount its disk")
+        if os.path.isdir(self._path):
+            raise StorageUnavailable(f"{self._path} is a directory", hint="name a file in it")
+        return FileLock(self._path)
+
+    async def _connect(self, *, must_checkpoint: bool) -> None:
+        self._link = await Link.connect(partial(open_writer, self._path, must_checkpoint=must_checkpoint))
+        writer = await self._link.run(
+            lambda connection: SqliteWriter(connection, self._path, mint=self._mint, fault=self._fault)
+        )
+        for _ in range(_READERS):
+            self._readers.append(await Link.connect(partial(open_reader, self._path)))
+        self._writer = writer
+
+    async def _disconnect(self) -> None:
+        self._writer = None
+        links, self._readers, self._link = [*self._readers, self._link], [], None
+        # The writer goes last: it is the one that may checkpoint, and the last to close does.
+        for link in links:
+            if link is not None:
+                # A connection that fails to close is gone all the same, and the others have to be closed too.
+                with suppress(sqlite3.Error):
+                    await link.close()
+
+    def _release_lock(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    # --- what writes ---
+
+    async def create(self, store: str, now_ms: int) -> tuple[StoreInfo, bool]:
+        return await self._write(lambda writer: writer.create(store, now_ms))
+
+    async def drop(self, store: str) -> StoreInfo:
+        return await self._write(lambda writer: writer.drop(store))
+
+    async def append(self, transactions: Sequence[Transaction], now_ms: int) -> Appended:
+        return await self._write(lambda writer: writer.append(transactions, now_ms))
+
+    async def distrust(self, store: str) -> None:
+        await self._write(lambda writer: writer.distrust(store))
+
+    async def _write(self, work: Callable[[SqliteWriter], T]) -> T:
+        writer = self._require_open()
+        assert self._link is not None
+        return await self._link.run(lambda _: work(writer))
+
+    def _require_open(self) -> SqliteWriter:
+        if self._writer is None:
+            raise StorageUnavailable(f"{self._path} is not open")
+        if self._writer.failure:
+            raise StorageUnavailable(self._writer.failure)
+        return self._writer
+
+    # --- what reads ---
+
+    async def stores(self) -> list[StoreInfo]:
+        self._require_open()
+        return [info for _, info in await self._read(read_stores)]
+
+    async def info(self, store: str) -> StoreInfo:
+        self._require_open()
+        found = await self._read(lambda connection: read_stores(connection, store))
+        if not found:
+            raise StoreUnknown(store)
+        return found[0][1]
+
+    async def read(self, store: str, after: Seq, upto: Seq, *, records_only: bool = False) -> Chunk:
+        deletes_to = Seq(0) if records_only else after
+        return await self._read_store(store, lambda conn, id_: read_chunk(conn, id_, after, upto, deletes_to))
+
+    async def fetch(self, store: str, ranges: Sequence[tuple[Seq, Seq]], upto: Seq) -> tuple[Row, ...]:
+        return await self._read_store(store, lambda conn, id_: fetch_rows(conn, id_, ranges, upto))
+
+    async def live_ranges(self, store: str, upto: Seq) -> list[tuple[Seq, Seq]]:
+        return await self._read_store(store, lambda conn, id_: live_ranges(conn, id_, upto))
+
+    async def get(self, store: str, key: str) -> Record | None:
+        return await self._read_store(store, lambda conn, id_: find_record(conn, id_, key))
+
+    async def _read_store(self, store: str, work: Callable[[sqlite3.Connection, int], T]) -> T:
+        writer = self._require_open()
+        state = writer.stores.get(store)
+        if state is None:
+            raise StoreUnknown(store)
+        try:
+            return await self._read(lambda connection: work(connection, state.id))
+        except StorageError as error:
+            current = writer.stores.get(store)
+            if current is None or current.id != state.id:
+                # It was dropped while this read waited, and the read found no table.
+                raise StoreUnknown(store) from error
+            raise
+
+    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        reader = min(self._readers, key=lambda link: link.waiting)
+        try:
+            return await reader.run(work)
+        except sqlite3.Error as error:
+            raise StorageUnavailable(f"{self._path} cannot be read: {error}") from error
+
+
+def _hint(error: sqlite3.Error | OSError) -> str:
+    if "not a database" in str(error):
+        return "the file is not SQLite's; name another one"
+    if "malformed" in str(error):
+        return "the file is damaged; restore a backup"
+    return "the directory and the file have to be writable by this user"
