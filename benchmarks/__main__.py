@@ -1,6 +1,7 @@
 """`python -m benchmarks [NAME…] [--quick]`: run benchmarks and print one table."""
 
 import argparse
+import contextlib
 import gc
 import platform
 import sqlite3
@@ -18,6 +19,7 @@ from .connections import memory, storm
 from .fanout import fanout, latency
 from .kills import kills
 from .load import LoadError
+from .neighbours import Neighbours, alone
 from .process import pin_load
 from .report import Line, table
 
@@ -49,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unknown = set(options.names) - set(BENCHMARKS)
     if unknown:
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
-    lines, broken = run(options.names or list(BENCHMARKS), quick=options.quick, directory=options.directory)
+    with contextlib.nullcontext() if options.quick else alone():
+        lines, broken = run(options.names or list(BENCHMARKS), quick=options.quick, directory=options.directory)
     print(f"\n{_machine()}\n\n{table(lines)}")
     return 1 if broken else 0
 
@@ -62,7 +65,7 @@ def run(names: Sequence[str], *, quick: bool, directory: Path) -> tuple[list[Lin
     lines: list[Line] = []
     broken: list[str] = []
     for name in names:
-        began = time.monotonic()
+        began, neighbours = time.monotonic(), Neighbours()
         with tempfile.TemporaryDirectory(prefix="bench-", dir=directory) as own_directory:
             try:
                 for line in BENCHMARKS[name](Bench(Path(own_directory), quick)):
@@ -75,7 +78,8 @@ def run(names: Sequence[str], *, quick: bool, directory: Path) -> tuple[list[Lin
                 broken.append(name)
                 print(f"{name} broke:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
         gc.collect()
-        print(f"({name}: {time.monotonic() - began:.1f} s)", file=sys.stderr, flush=True)
+        seconds, cores = time.monotonic() - began, neighbours.cores()
+        print(f"({name}: {seconds:.1f} s; others kept {cores:.1f} cores busy)", file=sys.stderr, flush=True)
     return lines, broken
 
 

@@ -16,6 +16,14 @@ from .wire import FIRST_ID, adds
 
 __all__ = ["append_rate", "read_rate"]
 
+#: As the server sets them, so that the floor is not higher for want of cache.
+_SETTINGS = """
+    PRAGMA journal_mode=WAL;
+    PRAGMA synchronous=FULL;
+    PRAGMA wal_autocheckpoint=4000;
+    PRAGMA cache_size=-32768;
+"""
+
 _TABLES = """
     CREATE TABLE IF NOT EXISTS log (
         seq INTEGER PRIMARY KEY, last_seq INTEGER, partner INTEGER, op INTEGER, change TEXT
@@ -49,7 +57,7 @@ def _measure(directory: Path, what: str, count: int, seconds: float) -> float:
 
 def _open(file: str) -> sqlite3.Connection:
     database = sqlite3.connect(file, isolation_level=None)
-    database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + _TABLES)
+    database.executescript(_SETTINGS + _TABLES)
     return database
 
 

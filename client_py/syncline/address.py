@@ -30,6 +30,11 @@ class Address:
     socket_url: str
     is_loopback: bool
 
+    @property
+    def is_secure(self) -> bool:
+        """Whether TLS is used."""
+        return self.url.startswith("https://")
+
     def path(self, *parts: str) -> str:
         """Return the URL of `/v1/…`; each part is percent-encoded, slashes too."""
         return "/".join((self.url, "v1", *(quote(part, safe="") for part in parts)))

@@ -94,16 +94,14 @@ class ClientClosed(SynclineError):
         super().__init__(message, hint=hint)
 
 
-#: What to do about a refused write, by status and by code.
-_WRITE_HINTS = {
+#: What to do about a refused write, by status. Where the server says it itself there is none.
+_HINTS = {
     "conflict": "records never change: add the new value under a new key, or replace the record in one write",
     "gone": "a key is used once: add the value under a new key",
     "absent": "there is no record of this key to delete",
     "denied": "ask for a grant that allows it",
     "exists": "the record is there already: leave this op out",
     "too_large": "split it into smaller records",
-    "store_unknown": "create the store first",
-    "partial": "",
 }
 
 
@@ -116,11 +114,11 @@ class WriteRefused(SynclineError):
 
     def __init__(self, store: str, result: "Written") -> None:
         status = _first_fault(result)
-        name = f" {result.key!r}" if result.key is not None else ""
-        text = f"{store}: the write of{name or ' several ops'} was refused: {status}"
-        if result.message:
-            text += f" ({result.message})"
-        super().__init__(text, hint=_WRITE_HINTS.get(result.code or "", _WRITE_HINTS.get(status, "")))
+        what = "several ops" if result.key is None else repr(result.key)
+        reason = result.message if result.message and status == "refused" else status
+        if result.message and status != "refused":
+            reason += f" ({result.message})"
+        super().__init__(f"{store}: the write of {what} was refused: {reason}", hint=_HINTS.get(status, ""))
         self.store = store
         self.result = result
         self.status = result.status
@@ -175,7 +173,7 @@ class SubscriptionRefused(SubscriptionError):
     """The server did not open the subscription. `code` is a key of the protocol's table of error codes."""
 
     def __init__(self, store: str, code: str, message: str) -> None:
-        super().__init__(store, f"cannot subscribe: {message} ({code})", hint=_WRITE_HINTS.get(code, ""))
+        super().__init__(store, f"cannot subscribe: {message} ({code})")
         self.code = code
 
 

@@ -37,6 +37,7 @@ class StoreInfo(msgspec.Struct, frozen=True):
         created: when it was created, in ms since 1970.
         count: how many records live in it.
         digest: the digest of these, as in CAUGHT_UP.
+        lineage: the history that `head` belongs to.
     """
 
     name: str
@@ -46,6 +47,7 @@ class StoreInfo(msgspec.Struct, frozen=True):
     created: int = 0
     count: int = 0
     digest: str = ""
+    lineage: str = ""
 
 
 class _StoreList(msgspec.Struct):
@@ -163,7 +165,11 @@ class HttpApi:
     def _ready_client(self) -> httpx2.AsyncClient:
         if self._client is None:
             self._client = httpx2.AsyncClient(
-                timeout=_TIMEOUT_S, trust_env=not self._address.is_loopback, transport=self._transport
+                timeout=_TIMEOUT_S,
+                trust_env=not self._address.is_loopback,
+                transport=self._transport,
+                # Certificates take longer to load than most requests, and without TLS nobody looks at them.
+                verify=self._address.is_secure,
             )
         return self._client
 

@@ -4,8 +4,6 @@ Within one process each key sorts after the one before it, also within a millise
 back: the 12 bits after the time count up, and when they run over the time goes one ahead.
 """
 
-from uuid import UUID
-
 from .clock import Clock
 
 __all__ = ["KeyMaker"]
@@ -30,4 +28,6 @@ class KeyMaker:
         begin = chance >> _CHANCE_BITS & _COUNTER_MASK >> 1
         self._last = max(int(self._clock.time() * 1000) << _COUNTER_BITS | begin, self._last + 1)
         time_ms, counter = self._last >> _COUNTER_BITS, self._last & _COUNTER_MASK
-        return str(UUID(int=time_ms << 80 | 7 << 76 | counter << 64 | 2 << 62 | chance & _CHANCE_MASK))
+        # Written out here, since building a UUID object takes three times as long.
+        digits = f"{time_ms << 80 | 7 << 76 | counter << 64 | 2 << 62 | chance & _CHANCE_MASK:032x}"
+        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

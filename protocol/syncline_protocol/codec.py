@@ -5,6 +5,7 @@ line. The frames that many subscribers share are put together from already encod
 that a change is encoded once, when it is committed.
 """
 
+import json
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -69,7 +70,8 @@ def _decode(decoder: "msgspec.json.Decoder[M]", frame: bytes | str) -> M:
     except msgspec.ValidationError as error:
         raise _explain(frame, error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, UnicodeEncodeError) as error:
-        raise FrameInvalid("bad_json", f"the frame is not a JSON object in UTF-8: {error}") from error
+        text = f"the frame is not a JSON object in UTF-8: {error}"
+        raise FrameInvalid("bad_json", text, request_id=_id_in(frame)) from error
     except RecursionError as error:
         raise FrameInvalid("bad_json", "the frame is nested too deep") from error
     return message
@@ -98,6 +100,19 @@ def _explain(frame: bytes | str, error: msgspec.ValidationError) -> FrameInvalid
     if "unknown field" in text:
         return FrameInvalid("unknown_parameter", f"{name}: {shown}", request_id=request_id)
     return FrameInvalid("bad_message", f"{name}: {shown}", request_id=request_id)
+
+
+def _id_in(frame: bytes | str) -> int | None:
+    """Return the id of a frame that only a more generous parser can read: with NaN, or with a lone surrogate.
+
+    A client whose write got no answer sends it again for ever; one whose write was refused by name does not.
+    """
+    try:
+        members = json.loads(frame)
+    except (ValueError, RecursionError):
+        return None
+    request_id = members.get("id") if isinstance(members, dict) else None
+    return request_id if type(request_id) is int and 0 <= request_id <= ID_MAX else None
 
 
 def encode(message: ClientMessage | ServerMessage) -> bytes:

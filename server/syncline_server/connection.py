@@ -27,7 +27,7 @@ from .storage.base import Outcome, StorageError, StorageFull, StorageUnavailable
 from .transport import Transport
 
 if TYPE_CHECKING:
-    from .hub import Hub
+    from .hub import Hub, Opening
 
 __all__ = ["Connection", "error_code_of"]
 
@@ -136,7 +136,11 @@ class Connection:
             case Opened():
                 self.flush()
             case SubscribeRequested(request):
-                self.hub.spawn(self._subscribe(request))
+                opening = self.hub.resume_at_hand(request)
+                if opening is not None:
+                    self._open(request.id, opening)
+                else:
+                    self.hub.spawn(self._subscribe(request))
             case UnsubscribeRequested(request_id):
                 self._unsubscribe(request_id)
             case FetchRequested(request):
@@ -153,11 +157,13 @@ class Connection:
         except RemoteProtocolError as error:
             self.refuse(request.id, error.code, str(error))
             return
-        if self.session.close_code is not None:
-            return
+        if self.session.close_code is None:
+            self._open(request.id, opening)
+
+    def _open(self, request_id: int, opening: "Opening") -> None:
         feed = opening.feed
         opened = self.session.subscribed(
-            request.id,
+            request_id,
             feed=feed.id,
             how=opening.how,
             at=opening.at,
@@ -170,8 +176,8 @@ class Connection:
         if not opened:
             return
         self.hub.counts.subscribes[opening.how] += 1
-        subscription = Subscription(self, request.id, feed, opening.at)
-        self._subscriptions[request.id] = subscription
+        subscription = Subscription(self, request_id, feed, opening.at)
+        self._subscriptions[request_id] = subscription
         feed.add(subscription)
         if feed.ended:
             feed.end(subscription, "store_dropped")

@@ -290,6 +290,23 @@ class Hub:
             self._unclaimed.pop(store, None)
             del self._openings[store]
 
+    def resume_at_hand(self, request: Subscribe) -> Opening | None:
+        """Decide a SUBSCRIBE from memory alone, if it is an ordinary resume of a store that is followed already.
+
+        This process is the log's only writer, so what it remembers is enough to say that a cursor is valid. Whatever
+        else it may be is for `open_subscription`.
+        """
+        feed = self._feeds.get(request.store)
+        if feed is None or request.store_id not in (None, feed.store_id):
+            return None
+        if request.after == START:
+            return Opening(feed, "resume", Seq(0))
+        if request.after == NOW:
+            return Opening(feed, "resume", feed.published.seq)
+        published = feed.published
+        decision = decide_resume(published.lineage, published.seq, parse_cursor(request.after), None)
+        return Opening(feed, "resume", decision.at) if isinstance(decision, Resume) else None
+
     async def open_subscription(self, request: Subscribe) -> Opening:
         """Decide how a SUBSCRIBE goes on (PROTOCOL 5.4).
 

@@ -98,7 +98,7 @@ async def test_deleting_what_never_was_is_refused_and_deleting_twice_is_not(
 
 async def test_a_write_to_a_store_that_is_not_there_says_so(server: FakeServer, clock: FakeClock) -> None:
     async with syncline.connect(server.url, clock=clock) as client:
-        with pytest.raises(WriteRefused, match="create the store first") as raised:
+        with pytest.raises(WriteRefused, match="there is no store 'nowhere'") as raised:
             await soon(client.write("nowhere", [Add("k", 1), Delete("j")]))
         assert raised.value.code == "store_unknown"
 

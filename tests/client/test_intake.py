@@ -204,7 +204,7 @@ async def test_a_refusal_ends_it() -> None:
     intake = Intake("notes", "start", None, 1000, Wakes())
     intake.request(1)
     intake.refused(messages.Error("store_unknown", "there is none", retry=False))
-    with pytest.raises(SubscriptionRefused, match="create the store first"):
+    with pytest.raises(SubscriptionRefused, match="store_unknown"):
         await intake.first()
 
 

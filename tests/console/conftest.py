@@ -1,7 +1,8 @@
 """A browser and a server for the tests of the console.
 
-They need Chromium, which `SYNCLINE_TEST_CHROMIUM` may name; without one they are skipped. Each test has a server process
-of its own on a free port of loopback, in a folder of its own, and fails on anything that the browser complains about.
+They need Chromium, which `SYNCLINE_TEST_CHROMIUM` may name; without one they are skipped. Each test has a server
+process of its own on a free port of loopback, in a folder of its own, and fails on anything that the browser
+complains about.
 """
 
 from collections.abc import Iterator

@@ -4,7 +4,6 @@
 """
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,7 +16,8 @@ from .server import ServerProcess
 #: `socket` is the newest stand-in; `events` what the listener was told.
 _SETUP = """
 (async () => {
-  const { CLOSE_REASONS: closeReasons, Connection, mayReconnect } = await import(new URL("console/connection.js", document.baseURI));
+  const module = await import(new URL("console/connection.js", document.baseURI));
+  const { CLOSE_REASONS: closeReasons, Connection, mayReconnect } = module;
   const played = (globalThis.played = { sent: [], closed: [], events: [], sockets: 0, closeReasons, mayReconnect });
   globalThis.WebSocket = class {
     static CLOSING = 2;
@@ -82,11 +82,11 @@ class Script:
 
 
 @pytest.fixture
-def script(page: Page, server: ServerProcess) -> Iterator[Script]:
+def script(page: Page, server: ServerProcess) -> Script:
     # The tests bring their own modules to life; the page is only where they come from.
     page.open(f"{server.url}/")
     page.wait_for("!document.getElementById('empty').hidden")
-    yield Script(page)
+    return Script(page)
 
 
 def batch(start: str, to: str, *seqs: int) -> dict[str, object]:

@@ -138,7 +138,9 @@ def test_sigterm_answers_says_goodbye_and_ends_in_time_with_clients_that_are_stu
         for number in range(30):
             writer.send({"type": "ADD", "id": number, "store": "notes", "key": f"k{number}", "value": "x" * 100_000})
             writer.receive()
-        healthy.receive_until("BATCH")
+        received = 0
+        while received < 30:
+            received += len(healthy.receive()["changes"])
         assert server.terminate() == 0
         seen = [message["type"] for message in healthy.receive_until("BYE")]
         assert seen[-1] == "BYE"

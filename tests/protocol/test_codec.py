@@ -175,6 +175,13 @@ def test_an_object_that_is_no_message_is_refused_by_name(frame: bytes, code: str
     assert (caught.value.code, caught.value.request_id) == (code, request_id)
 
 
+@pytest.mark.parametrize("value", ["NaN", '"\\ud800"', '{"\\udc00x":Infinity}'])
+def test_bad_json_that_other_parsers_read_is_refused_with_its_id(value: str) -> None:
+    with pytest.raises(FrameInvalid) as caught:
+        decode_client_message('{"type":"ADD","id":4,"store":"s","key":"k","value":%s}' % value)
+    assert (caught.value.code, caught.value.request_id) == ("bad_json", 4)
+
+
 def test_members_that_are_unknown_are_ignored_outside_of_requests() -> None:
     assert decode_client_message(b'{"type":"HEARTBEAT","n":1}') == Heartbeat()
     assert decode_client_message(b'{"type":"HELLO","client":{"os":"x"},"more":[]}') == Hello()

@@ -48,12 +48,12 @@ class Document:
     def check(self, method: str, path: str, response: httpx2.Response) -> None:
         """Fail unless the document says that this request can be answered so."""
         item = next((item for pattern, item in self._paths.items() if pattern.match(path)), None)
-        method = "get" if method == "HEAD" else method.lower()
-        if item is None or method not in item:
+        operation = "get" if method == "HEAD" else method.lower()
+        if item is None or operation not in item:
             assert response.status_code in (404, 405, 204), (method, path, response.status_code)
             return
         where = f"{method} {path} -> {response.status_code}"
-        documented = item[method]["responses"].get(str(response.status_code))
+        documented = item[operation]["responses"].get(str(response.status_code))
         assert documented is not None, f"{where} is not documented: {response.text}"
         media_type = response.headers.get("content-type", "").partition(";")[0]
         if not media_type:
@@ -63,7 +63,9 @@ class Document:
         for header in documented.get("headers", {}):
             assert header in response.headers or media_type != "application/x-ndjson", f"{where} lacks {header}"
         content = documented["content"][media_type]
-        if media_type.endswith("json"):
+        if method == "HEAD":
+            assert not response.content, where
+        elif media_type in ("application/json", "application/problem+json"):
             self.validate(content["schema"], response.content)
         elif media_type == "application/x-ndjson":
             for line in response.content.splitlines():
@@ -190,7 +192,8 @@ class StreamReader:
         self.headers: dict[str, str] = {}
         self.ended = False
         self.aborted = False
-        self.reads = True
+        self._room = asyncio.Event()
+        self._room.set()
         self._gone = asyncio.Event()
         self._news = asyncio.Event()
         self._text = b""
@@ -216,8 +219,14 @@ class StreamReader:
             self._text += message.get("body", b"")
             self.ended = not message.get("more_body", False)
         self._news.set()
-        if not self.reads:
-            await asyncio.Event().wait()
+        await self._room.wait()
+
+    def set_full(self, full: bool) -> None:
+        """Take nothing more, or take again."""
+        if full:
+            self._room.clear()
+        else:
+            self._room.set()
 
     async def started(self) -> None:
         """Wait for the head of the answer."""

@@ -280,10 +280,11 @@ export class Tail {
     this.#moveTabStop(row);
     // Someone who opens a row wants to read it; the tail must not carry it away.
     const isOpen = row.toggle();
-    if (!this.isFollowing) return;
     const overflows = this.#scroller.scrollHeight > this.#scroller.clientHeight;
     if (isOpen && overflows && row !== this.#rows.at(-1)) this.following = false;
-    else this.#toEnd();
+    if (this.isFollowing) return this.#toEnd();
+    const isTall = row.node.offsetHeight > this.#scroller.clientHeight;
+    if (isOpen) row.node.scrollIntoView({ block: isTall ? "start" : "nearest" });
   }
 
   #onKey(event) {

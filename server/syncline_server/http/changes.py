@@ -41,6 +41,8 @@ _RETRY_MS = (1000, 5000)
 async def _changes(call: Call) -> Response:
     feed = await call.hub.feed(call.store)
     media_type = call.accepts(JSON, SSE, NDJSON)
+    if media_type == JSON and not call.number("wait"):
+        return json_response(await _page(call, feed, Wait()))
     if media_type == JSON:
         async with waiting(call) as wait:
             return json_response(await _page(call, feed, wait))

@@ -148,7 +148,14 @@ RECORDS: tuple[Operation, ...] = (
             Answer(200, "the record", {JSON: (RecordBody,)}, {"ETag": "names this record"}),
             Answer(304, "the client has it", headers={"ETag": "names this record"}),
         ),
-        refusals=("store_name_invalid", "store_unknown", "key_invalid", "record_unknown", "storage_unavailable"),
+        refusals=(
+            "store_name_invalid",
+            "store_unknown",
+            "key_invalid",
+            "too_large",
+            "record_unknown",
+            "storage_unavailable",
+        ),
     ),
     Operation(
         name="deleteRecord",

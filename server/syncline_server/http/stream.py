@@ -75,9 +75,8 @@ async def waiting(call: Call, receive: Receive | None = None) -> AsyncIterator[W
     Raises:
         Refusal: `overloaded`, if there is no room for another.
     """
+    _require_room(call)
     hub = call.hub
-    if len(hub.connections) + len(hub.waiting) >= call.api.settings.connections_max:
-        raise Refusal("overloaded", "the server has no room for another stream")
     wait = Wait()
     hub.waiting.add(wait)
     watcher = asyncio.get_running_loop().create_task(_watch(receive or call.request.receive, wait))
@@ -86,6 +85,11 @@ async def waiting(call: Call, receive: Receive | None = None) -> AsyncIterator[W
     finally:
         hub.waiting.discard(wait)
         watcher.cancel()
+
+
+def _require_room(call: Call) -> None:
+    if len(call.hub.connections) + len(call.hub.waiting) >= call.api.settings.connections_max:
+        raise Refusal("overloaded", "the server has no room for another stream")
 
 
 async def _watch(receive: Receive, wait: Wait) -> None:
@@ -100,11 +104,16 @@ class Stream(Response):
     Args:
         source: yields the pieces; it waits only by the `Wait` that it is given. If the storage fails in it, the
             answer is broken off, so that it cannot be taken for a whole one.
+
+    Raises:
+        Refusal: `overloaded`, if there is no room for another.
     """
 
     def __init__(
         self, call: Call, source: Callable[[Wait], AsyncIterator[bytes]], media_type: str, headers: dict[str, str]
     ) -> None:
+        # Once the answer has begun it cannot be refused any more.
+        _require_room(call)
         self._call = call
         self._source = source
         self.status_code = 200
@@ -113,11 +122,9 @@ class Stream(Response):
         self.init_headers({"Cache-Control": "no-store", "X-Accel-Buffering": "no", **headers})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        whole = True
-        if scope["method"] != "HEAD":
-            async with waiting(self._call, receive) as wait:
-                whole = await self._send_all(wait, send)
+        async with waiting(self._call, receive) as wait:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            whole = scope["method"] == "HEAD" or await self._send_all(wait, send)
         if whole:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         else:

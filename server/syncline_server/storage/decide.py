@@ -12,7 +12,7 @@ from syncline_protocol.cursor import Seq
 from syncline_protocol.messages import OpResult, Status
 from syncline_protocol.transaction import Op, Transaction
 
-__all__ = ["Decision", "UsedKey", "decide", "used_after"]
+__all__ = ["Decision", "UsedKey", "decide", "decide_alone", "used_after"]
 
 
 # Structs, as one of each is made for every op that is written and a frozen dataclass costs five times as much.
@@ -51,6 +51,21 @@ def decide(transaction: Transaction, used: Mapping[str, UsedKey], next_seq: Seq)
     return _decide_each(transaction, used, next_seq)
 
 
+def decide_alone(op: Op, known: UsedKey | None, seq: Seq) -> OpResult:
+    """Decide an op that is a transaction of its own; it gets `seq` if it is committed."""
+    if op.fault is not None:
+        return op.fault
+    if op.value is None:
+        if known is None:
+            return OpResult("absent")
+        return OpResult("ok", seq) if known.delete_seq is None else OpResult("dup", known.delete_seq)
+    if known is None:
+        return OpResult("ok", seq)
+    if known.hash == op.hash:
+        return OpResult("dup", known.add_seq, known.delete_seq)
+    return OpResult("conflict" if known.delete_seq is None else "gone")
+
+
 def used_after(op: Op, known: UsedKey | None, seq: Seq) -> UsedKey:
     """Return what the log knows of the key once `op` is committed at `seq`; `known` is what it knew before."""
     if op.value is None:
@@ -64,7 +79,7 @@ def used_after(op: Op, known: UsedKey | None, seq: Seq) -> UsedKey:
 
 
 def _decide_single(op: Op, used: Mapping[str, UsedKey], next_seq: Seq) -> Decision:
-    result = _decide_alone(op, used.get(op.key), next_seq)
+    result = decide_alone(op, used.get(op.key), next_seq)
     return Decision(result.status, (result,), (op,) if result.status == "ok" else (), result.seq)
 
 
@@ -75,7 +90,7 @@ def _decide_each(transaction: Transaction, used: Mapping[str, UsedKey], next_seq
     last_seq: Seq | None = None
     for op in transaction.ops:
         known = changed.get(op.key) or used.get(op.key)
-        result = _decide_alone(op, known, Seq(next_seq + len(commits)))
+        result = decide_alone(op, known, Seq(next_seq + len(commits)))
         if result.status == "ok":
             assert result.seq is not None
             changed[op.key] = used_after(op, known, result.seq)
@@ -91,20 +106,6 @@ def _overall(results: list[OpResult]) -> Status:
     if statuses == {"dup"}:
         return "dup"
     return "ok" if statuses <= {"ok", "dup"} else "partial"
-
-
-def _decide_alone(op: Op, known: UsedKey | None, seq: Seq) -> OpResult:
-    if op.fault is not None:
-        return op.fault
-    if op.value is None:
-        if known is None:
-            return OpResult("absent")
-        return OpResult("ok", seq) if known.delete_seq is None else OpResult("dup", known.delete_seq)
-    if known is None:
-        return OpResult("ok", seq)
-    if known.hash == op.hash:
-        return OpResult("dup", known.add_seq, known.delete_seq)
-    return OpResult("conflict" if known.delete_seq is None else "gone")
 
 
 # --- all or none ---

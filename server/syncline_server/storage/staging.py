@@ -9,17 +9,17 @@ A change's partner is the seq of its opposite: of an ADD that died, its DELETE; 
 partner is below its own seq is a DELETE, and `is_walked` needs nothing else to know what a walk leaves out.
 """
 
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, MutableMapping
 
 from syncline_protocol.codec import encode_change
-from syncline_protocol.cursor import Lineage, Seq
+from syncline_protocol.cursor import Cursor, Lineage, Seq
 from syncline_protocol.digest import digest_term
 from syncline_protocol.limits import BATCH_BYTES_TARGET, DEFAULT_LIMITS
 from syncline_protocol.messages import OpResult
 from syncline_protocol.transaction import Op, Transaction
 
 from .base import Head, Outcome, Row
-from .decide import Decision, UsedKey, decide, used_after
+from .decide import UsedKey, decide, decide_alone, used_after
 
 __all__ = ["SCAN_SEQS_MAX", "TRANSACTION_BYTES_MAX", "StagedStore", "is_walked"]
 
@@ -80,49 +80,64 @@ class StagedStore:
 
     def take(self, transaction: Transaction) -> Outcome:
         """Decide one transaction and gather what it changes."""
+        if transaction.single:
+            return self._take_single(transaction)
         decision = decide(transaction, self._used, Seq(self.seq + 1))
-        if decision.commits:
-            texts = self._encode(decision.commits)
-            if transaction.atomic or transaction.single:
-                if sum(map(len, texts)) + len(texts) > TRANSACTION_BYTES_MAX:
-                    return _too_large(transaction)
-                self._commit(decision, texts, Seq(self.seq + len(texts)))
-            else:
-                self._commit(decision, texts, None)
-        last = decision.last_seq
-        return Outcome(decision.status, decision.results, last, None if last is None else self.lineage.cursor(last))
+        ops = decision.commits
+        if ops:
+            texts = [
+                encode_change(Seq(seq), op.key, op.value, self._now_ms) for seq, op in enumerate(ops, self.seq + 1)
+            ]
+            if transaction.atomic and sum(map(len, texts)) + len(texts) > TRANSACTION_BYTES_MAX:
+                return _too_large(transaction)
+            last_seq = Seq(self.seq + len(ops))
+            for op, text in zip(ops, texts, strict=True):
+                # Ops that are decided each alone are transactions of their own.
+                self._commit(op, text, last_seq if transaction.atomic else None)
+        return Outcome(decision.status, decision.results, decision.last_seq, self._at(decision.last_seq))
 
-    def _encode(self, ops: Iterable[Op]) -> list[bytes]:
-        now_ms = self._now_ms
-        return [encode_change(Seq(seq), op.key, op.value, now_ms) for seq, op in enumerate(ops, self.seq + 1)]
+    def _take_single(self, transaction: Transaction) -> Outcome:
+        # What `take` does for any transaction, in a third of the time: most writes are an ADD or DELETE alone.
+        op = transaction.ops[0]
+        result = decide_alone(op, self._used.get(op.key), Seq(self.seq + 1))
+        if result.status == "ok":
+            text = encode_change(result.seq, op.key, op.value, self._now_ms)
+            if len(text) >= TRANSACTION_BYTES_MAX:
+                return _too_large(transaction)
+            self._commit(op, text, None)
+        return Outcome(result.status, (result,), result.seq, self._at(result.seq))
 
-    def _commit(self, decision: Decision, texts: list[bytes], last_seq: Seq | None) -> None:
-        """Add the rows of one transaction that ends at `last_seq`; if that is None each op is one of its own."""
+    def _at(self, seq: Seq | None) -> Cursor | None:
+        return None if seq is None else self.lineage.cursor(seq)
+
+    def _commit(self, op: Op, text: bytes, last_seq: Seq | None) -> None:
+        """Add a row to a transaction that ends at `last_seq`, or with this row."""
+        seq = Seq(self.seq + 1)
         if self._mint is not None:
-            self.lineage = self.lineage.extended(self._mint(), Seq(self.seq + 1))
+            self.lineage = self.lineage.extended(self._mint(), seq)
             self._mint = None
-        used = self._used
-        for op, text in zip(decision.commits, texts, strict=True):
-            self.seq = seq = Seq(self.seq + 1)
-            known = used.get(op.key)
-            used[op.key] = self.keys[op.key] = used_after(op, known, seq)
-            self.rows.append(Row(seq, last_seq or seq, text))
-            self.partners.append(self._count_in(op, known, seq))
-
-    def _count_in(self, op: Op, known: UsedKey | None, seq: Seq) -> Seq | None:
-        """Count the change in; return the partner of its row and note it in its partner's."""
+        key = op.key
+        known = self._used.get(key)
+        self.rows.append(Row(seq, last_seq or seq, text))
         if op.value is not None:
+            self.partners.append(None)
             self.count += 1
-            self.digest += digest_term(seq, op.key)
-            return None
-        assert known is not None, "only a record that is there is deleted"
-        self.count -= 1
-        self.digest -= digest_term(known.add_seq, op.key)
-        if known.add_seq > self.after:
-            self.partners[known.add_seq - self.after - 1] = seq
+            self.digest += digest_term(seq, key)
         else:
-            self.deaths.append((known.add_seq, seq))
-        return known.add_seq
+            assert known is not None, "only a record that is there is deleted"
+            self._bury(known.add_seq, seq)
+            self.count -= 1
+            self.digest -= digest_term(known.add_seq, key)
+        self._used[key] = self.keys[key] = used_after(op, known, seq)
+        self.seq = seq
+
+    def _bury(self, add_seq: Seq, delete_seq: Seq) -> None:
+        """Join the row of a DELETE and that of its ADD, which is in this append or in the log."""
+        self.partners.append(add_seq)
+        if add_seq > self.after:
+            self.partners[add_seq - self.after - 1] = delete_seq
+        else:
+            self.deaths.append((add_seq, delete_seq))
 
 
 def _too_large(transaction: Transaction) -> Outcome:

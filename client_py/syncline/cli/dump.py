@@ -1,0 +1,85 @@
+"""`syncline dump`: all live records of a store, as they are at one position.
+
+A line is exactly `{"key":…,"value":…}` with the value's own text, which is what `load` takes. A file appears under its
+name only when it is whole: it is written beside it, synced, and renamed.
+"""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+import msgspec
+
+from syncline.address import parse_address
+from syncline.http import HttpApi
+
+from .frame import notice, run, url_option
+
+__all__ = ["dump"]
+
+_FLUSH_BYTES = 256 * 1024
+
+
+@click.command()
+@click.argument("store")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file, or not at all."
+)
+@url_option
+def dump(url: str, store: str, output: Path | None) -> None:
+    """Write the live records of a store as NDJSON, for `load` or any other program."""
+    if output is None:
+        stdout = sys.stdout.buffer
+        count, cursor = run(_dump(url, store, stdout))
+    else:
+        count, cursor = run(_dump_to_file(url, store, output))
+    notice(f"dumped {count} records of {store} as they were at {cursor}")
+
+
+async def _dump_to_file(url: str, store: str, path: Path) -> tuple[int, str]:
+    with _whole_file(path) as file:
+        return await _dump(url, store, file)
+
+
+async def _dump(url: str, store: str, file: BinaryIO) -> tuple[int, str]:
+    """Write the records; returns how many, and of which position."""
+    count = 0
+    lines = bytearray()
+    async with HttpApi(parse_address(url)) as http, http.records(store) as records:
+        async for record in records:
+            lines += b'{"key":%b,"value":%b}\n' % (msgspec.json.encode(record.key), bytes(record.raw))
+            count += 1
+            if len(lines) >= _FLUSH_BYTES:
+                file.write(lines)
+                lines.clear()
+        file.write(lines)
+        file.flush()
+        return count, await records.cursor() or "an unknown position"
+
+
+@contextmanager
+def _whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of `path` when the block ends well."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        # A temporary file is private; this one gets what any new file of the user would get.
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,123 @@
+"""What all commands share: the option `--url`, how a command runs, what an error becomes.
+
+Results go to stdout, everything else to stderr. An error is one line, "error: what happened; what to do", and an exit
+code from the table. A closed pipe ends a command quietly, as whoever read it has what it wanted.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from syncline.address import DEFAULT_URL, URL_VARIABLE
+from syncline.errors import ConnectionFailed, Misuse, RequestRefused, SynclineError
+
+__all__ = [
+    "EXIT_CODES",
+    "INTERRUPTED",
+    "OK",
+    "REFUSED",
+    "SERVER_FAILED",
+    "UNREACHABLE",
+    "USAGE",
+    "Stop",
+    "fail",
+    "notice",
+    "run",
+    "url_option",
+]
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+OK = 0
+REFUSED = 1
+USAGE = 2
+UNREACHABLE = 3
+SERVER_FAILED = 4
+INTERRUPTED = 130
+
+#: Every exit code, for the help and the docs.
+EXIT_CODES: dict[int, str] = {
+    OK: "done",
+    REFUSED: "refused or not found: conflict, gone, absent, no such store or record",
+    USAGE: "wrong usage",
+    UNREACHABLE: "the server cannot be reached",
+    SERVER_FAILED: "the server failed",
+    INTERRUPTED: "interrupted",
+}
+
+
+class Stop(Exception):
+    """Ends a command with an exit code and, unless the text is empty, an error message."""
+
+    def __init__(self, code: int, message: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def _keep_url(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
+    """Let the URL be given before or after the name of the command; the one nearer to the end counts."""
+    keep = context.ensure_object(dict)
+    if value is not None:
+        keep["url"] = value
+    url: str = keep.get("url") or os.environ.get(URL_VARIABLE) or DEFAULT_URL
+    return url
+
+
+def url_option(command: F) -> F:
+    """Give a command the option `--url`."""
+    text = f"Address of the server. [env: {URL_VARIABLE}; default: {DEFAULT_URL}]"
+    return click.option("--url", metavar="URL", callback=_keep_url, help=text)(command)
+
+
+def notice(text: str) -> None:
+    """Say something that is no result."""
+    click.echo(text, err=True)
+
+
+def fail(code: int, message: str) -> NoReturn:
+    """End the command with an error."""
+    notice(f"error: {message}")
+    sys.exit(code)
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command to its end and turn what goes wrong into a message and an exit code."""
+    try:
+        return asyncio.run(work)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        _forget_stdout()
+        sys.exit(OK)
+    except Stop as stop:
+        if stop.message:
+            fail(stop.code, stop.message)
+        sys.exit(stop.code)
+    except SynclineError as error:
+        fail(_code_of(error), str(error))
+    except OSError as error:
+        fail(USAGE, f"{error.filename or 'the file'}: {error.strerror or error}; check the path and its permissions")
+
+
+def _code_of(error: SynclineError) -> int:
+    if isinstance(error, ConnectionFailed):
+        return UNREACHABLE
+    if isinstance(error, Misuse):
+        return USAGE
+    if isinstance(error, RequestRefused):
+        return SERVER_FAILED if error.status >= 500 else REFUSED
+    return REFUSED
+
+
+def _forget_stdout() -> None:
+    """Keep the interpreter from flushing what nobody reads, and from complaining that it could not."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):
+        return

@@ -1,0 +1,161 @@
+"""`syncline load`: add records from NDJSON, many at a time.
+
+Each line is `{"key":…,"value":…}`. The key makes it safe to run again: what is there already is not added twice, so
+after an interruption or an error the same command goes on. A server that restarts meanwhile is waited for.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import click
+import msgspec
+
+from syncline.address import parse_address
+from syncline.client import Client, connect
+from syncline.errors import WriteRefused
+from syncline.http import HttpApi
+from syncline.value import Json
+
+from .frame import INTERRUPTED, REFUSED, Stop, notice, run, url_option
+
+__all__ = ["load"]
+
+#: So many adds are under way at once: enough to fill the server's commits, little enough to say where it stopped.
+_IN_FLIGHT = 256
+
+_READ_BYTES = 256 * 1024
+
+#: No line that a server takes is longer: a value has at most 512 KiB, but blanks and escapes may surround it.
+_LINE_BYTES_MAX = 8 * 1024 * 1024
+
+
+class _Line(msgspec.Struct, forbid_unknown_fields=True):
+    """What a line has to be."""
+
+    key: str
+    value: msgspec.Raw
+
+
+_decode_line = msgspec.json.Decoder(_Line).decode
+
+
+@dataclass
+class _Tally:
+    """What became of the lines so far."""
+
+    added: int = 0
+    present: int = 0
+    deleted: int = 0
+    conflicts: int = 0
+
+    def __str__(self) -> str:
+        text = f"added {self.added}, already there {self.present}"
+        if self.deleted:
+            text += f" ({self.deleted} of them deleted since)"
+        if self.conflicts:
+            text += f", conflicts {self.conflicts}"
+        return text
+
+
+@click.command()
+@click.argument("store")
+@click.argument("file", type=click.File("rb"))
+@url_option
+def load(url: str, store: str, file: BinaryIO) -> None:
+    """Add the records of FILE to a store; - is stdin.
+
+    FILE has a line {"key":…,"value":…} for each record, as `dump` writes it. The store is created if it is missing.
+    What is there already is left alone, so a load that was interrupted is simply run again. A line whose key holds
+    another value is reported and counted as a conflict. A line that is wrong ends the load.
+    """
+    tally = _Tally()
+    size = _size_of(file)
+    with click.progressbar(
+        length=size or 1, label=f"loading {store}", hidden=not size or not sys.stderr.isatty(), file=sys.stderr
+    ) as bar:
+        try:
+            run(_load(url, store, file, tally, bar.update))
+        except SystemExit as end:
+            # What was loaded is loaded, however it ended.
+            notice(f"{tally}{'; run it again to go on' if end.code == INTERRUPTED else ''}")
+            raise
+    notice(str(tally))
+    if tally.conflicts:
+        sys.exit(REFUSED)
+
+
+def _size_of(file: BinaryIO) -> int | None:
+    """Return the bytes of a regular file."""
+    try:
+        return os.fstat(file.fileno()).st_size if file.seekable() else None
+    except (OSError, ValueError):
+        return None
+
+
+async def _load(url: str, store: str, file: BinaryIO, tally: _Tally, progressed: Callable[[int], None]) -> None:
+    async with HttpApi(parse_address(url)) as http:
+        _, is_new = await http.create_store(store)
+    if is_new:
+        notice(f"created the store {store}")
+    async with connect(url, client_name="syncline-cli") as client:
+        room = asyncio.Semaphore(_IN_FLIGHT)
+        try:
+            async with asyncio.TaskGroup() as adding:
+                async for number, line in _lines_of(file, progressed):
+                    where = f"{file.name}:{number}"
+                    record = _record_of(line, where)
+                    await room.acquire()
+                    task = adding.create_task(_add(client, store, record, where, tally))
+                    task.add_done_callback(lambda _: room.release())
+        except* Exception as group:
+            # The first error ends the load; the others follow from it.
+            raise group.exceptions[0] from None
+
+
+async def _add(client: Client, store: str, record: _Line, where: str, tally: _Tally) -> None:
+    try:
+        written = await client.add(store, Json(bytes(record.value).decode()), record.key)
+    except WriteRefused as error:
+        if error.status not in ("conflict", "gone"):
+            raise Stop(REFUSED, f"{where}: {error}") from error
+        was = "holds another value" if error.status == "conflict" else "held another value and was deleted"
+        notice(f"{where}: conflict: the key {record.key!r} {was}")
+        tally.conflicts += 1
+        return
+    tally.added += written.status == "ok"
+    tally.present += written.status == "dup"
+    tally.deleted += written.deleted is not None
+
+
+def _record_of(line: bytes, where: str) -> _Line:
+    try:
+        return _decode_line(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        fault = str(error).partition(" - at `$")[0]
+        raise Stop(REFUSED, f'{where}: {fault}; a line is {{"key":…,"value":…}}') from error
+
+
+async def _lines_of(file: BinaryIO, progressed: Callable[[int], None]) -> AsyncIterator[tuple[int, bytes]]:
+    """Yield the lines that are not empty, with their numbers. A thread reads, as stdin may keep one waiting."""
+    number, rest = 0, b""
+    while chunk := await asyncio.to_thread(_read, file):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            number += 1
+            if line.strip():
+                yield number, line
+        if len(rest) > _LINE_BYTES_MAX:
+            raise Stop(REFUSED, f"{file.name}:{number + 1}: the line is longer than {_LINE_BYTES_MAX} bytes")
+        progressed(len(chunk))
+    if rest.strip():
+        yield number + 1, rest
+
+
+def _read(file: BinaryIO) -> bytes:
+    """Read what is there, rather than wait until a whole piece is."""
+    read1: Callable[[int], bytes] = getattr(file, "read1", file.read)
+    return read1(_READ_BYTES)

@@ -1,0 +1,110 @@
+"""`syncline stores`: list, create, drop and look at stores."""
+
+import sys
+from datetime import UTC, datetime
+
+import click
+import msgspec
+
+from syncline.address import parse_address
+from syncline.http import HttpApi, StoreInfo
+
+from .frame import notice, run, url_option
+
+__all__ = ["stores"]
+
+
+@click.group(invoke_without_command=True)
+@url_option
+@click.pass_context
+def stores(context: click.Context, url: str) -> None:
+    """List, create, drop and look at stores. Without a command: list."""
+    if context.invoked_subcommand is None:
+        run(_list(url, as_json=False))
+
+
+@stores.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+@url_option
+def list_command(url: str, as_json: bool) -> None:
+    """List the stores: name, live records, last seq, when it was created."""
+    run(_list(url, as_json=as_json))
+
+
+@stores.command()
+@click.argument("name")
+@url_option
+def create(url: str, name: str) -> None:
+    """Create a store. One that is there already is left as it is."""
+    run(_create(url, name))
+
+
+@stores.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@url_option
+def drop(url: str, name: str, yes: bool) -> None:
+    """Drop a store with everything in it. Asks first if it is run on a terminal."""
+    if not yes and sys.stdin.isatty():
+        click.confirm(f"Drop the store {name} with all its records, for ever?", abort=True, err=True)
+    run(_drop(url, name))
+
+
+@stores.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@url_option
+def info(url: str, name: str, as_json: bool) -> None:
+    """Show a store: its id, head, number of live records and their digest."""
+    run(_info(url, name, as_json))
+
+
+async def _list(url: str, *, as_json: bool) -> None:
+    async with HttpApi(parse_address(url)) as http:
+        found = await http.list_stores()
+    if as_json:
+        for store in found:
+            click.echo(msgspec.json.encode(store))
+        return
+    if not found:
+        notice("there are no stores; create one with `syncline stores create NAME`")
+    width = max((len(store.name) for store in found), default=0)
+    for store in found:
+        click.echo(f"{store.name:<{width}}  {store.count:>9} records  seq {store.seq:>9}  {_day_of(store.created)}")
+
+
+async def _create(url: str, name: str) -> None:
+    async with HttpApi(parse_address(url)) as http:
+        _, is_new = await http.create_store(name)
+    notice(f"created {name}" if is_new else f"{name} is there already")
+
+
+async def _drop(url: str, name: str) -> None:
+    async with HttpApi(parse_address(url)) as http:
+        was = await http.drop_store(name)
+    notice(f"dropped {name}, it had {was.count} records")
+
+
+async def _info(url: str, name: str, as_json: bool) -> None:
+    async with HttpApi(parse_address(url)) as http:
+        store = await http.store_info(name)
+    if as_json:
+        click.echo(msgspec.json.encode(store))
+        return
+    for label, value in _lines_of(store):
+        click.echo(f"{label:<9} {value}")
+
+
+def _lines_of(store: StoreInfo) -> list[tuple[str, str]]:
+    return [
+        ("name", store.name),
+        ("store id", store.store_id),
+        ("created", _day_of(store.created)),
+        ("head", store.head),
+        ("records", str(store.count)),
+        ("digest", store.digest),
+    ]
+
+
+def _day_of(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

@@ -1,0 +1,90 @@
+"""`syncline tail`: follow the changes of a store on stdout.
+
+With `--json` stdout has one change a line, as it is on the wire, and nothing else: what happens to the connection goes
+to stderr. Lines are written by a thread, so that a slow reader of the pipe does not keep the client from answering
+the server; then the subscription's buffer fills, and it waits.
+"""
+
+import asyncio
+import sys
+from datetime import UTC, datetime
+
+import click
+
+from syncline.client import Client, connect
+from syncline.event import Behind, CaughtUp, Change, Ended, Restarted, Rewound, SubscriptionEvent
+from syncline.status import ConnectionState
+
+from .frame import REFUSED, Stop, notice, run, url_option
+
+__all__ = ["tail"]
+
+#: Lines are handed to the pipe at the end of a batch, or when so many have come together.
+_LINES_MAX = 1000
+
+
+@click.command()
+@click.argument("store")
+@click.option("--after", default="start", show_default=True, metavar="CURSOR|start|now", help="Where to begin.")
+@click.option("--json", "as_json", is_flag=True, help="One change per line, as JSON; nothing else on stdout.")
+@url_option
+def tail(url: str, store: str, after: str, as_json: bool) -> None:
+    """Follow the changes of a store, from its start or from a cursor, until it is interrupted.
+
+    Connects again by itself, and goes on without a gap and without a repeat. Notices go to stderr.
+    """
+    run(_tail(url, store, after, as_json))
+
+
+async def _tail(url: str, store: str, after: str, as_json: bool) -> None:
+    async with connect(url, client_name="syncline-cli") as client:
+        reporting = asyncio.create_task(_report(client))
+        lines: list[bytes] = []
+        try:
+            async for event in client.subscribe(store, after=after).events():
+                if not isinstance(event, Change):
+                    _tell(store, event)
+                    continue
+                lines.append(event.to_json() if as_json else _columns_of(event))
+                if event.ends_batch or len(lines) >= _LINES_MAX:
+                    await asyncio.to_thread(_write, b"\n".join(lines) + b"\n")
+                    lines.clear()
+        finally:
+            reporting.cancel()
+
+
+def _write(text: bytes) -> None:
+    stdout = sys.stdout.buffer
+    stdout.write(text)
+    stdout.flush()
+
+
+def _columns_of(change: Change) -> bytes:
+    time = datetime.fromtimestamp(change.time / 1000, UTC).isoformat(sep=" ", timespec="milliseconds")[:-6]
+    return f"{change.seq:>8}  {time}Z  {change.op:<6}  {change.key}  {change.text or ''}".rstrip().encode()
+
+
+def _tell(store: str, event: SubscriptionEvent) -> None:
+    match event:
+        case CaughtUp(at, count):
+            notice(f"{store}: caught up at {at}, {count} records")
+        case Behind():
+            notice(f"{store}: fell behind, catching up")
+        case Rewound(keep_to):
+            notice(f"{store}: the server's history changed; what was shown above seq {keep_to} is void")
+        case Restarted():
+            notice(f"{store}: the server's history changed; from here on the whole store is shown again")
+        case Ended(reason):
+            raise Stop(REFUSED, f"{store}: the subscription ended: {reason}")
+
+
+async def _report(client: Client) -> None:
+    """Say when the connection is lost and when it is back."""
+    was_lost = False
+    async for status in client.statuses():
+        if status.state is ConnectionState.OFFLINE and not was_lost:
+            notice(f"offline: {status.reason}; trying again until it is back")
+            was_lost = True
+        elif status.state is ConnectionState.LIVE and was_lost:
+            notice("connected again")
+            was_lost = False
