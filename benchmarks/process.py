@@ -1,7 +1,7 @@
 """A measured process: pinned to the server's core, with its CPU time and memory read from outside.
 
-The load stays on the other core (`pin_load`). With one core both share it, and the figures
-mean little.
+The load stays on the other core; before `pin_load` nothing is pinned, as in a smoke run. With one core both share it,
+and the figures mean little.
 """
 
 import os
@@ -38,7 +38,8 @@ class Process:
         self.started_at = time.monotonic()
         own_cores = os.sched_getaffinity(0)
         # A child inherits the affinity, and so does every thread that it starts.
-        os.sched_setaffinity(0, _SERVER_CORES)
+        if own_cores == _LOAD_CORES:
+            os.sched_setaffinity(0, _SERVER_CORES)
         try:
             with log.open("ab") as output:
                 self.child = subprocess.Popen(command, stdout=stdout or output, stderr=output)

@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 from importlib.metadata import version
+from typing import cast
 
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
@@ -91,9 +92,9 @@ def hub_of(app: Starlette) -> Hub:
     return hub
 
 
-def lifespan_of(app: Starlette) -> "contextlib.AbstractAsyncContextManager[object]":
+def lifespan_of(app: Starlette) -> contextlib.AbstractAsyncContextManager[None]:
     """Return the lifespan of a mounted application, for the outer application to enter.
 
     Starlette runs only the outermost lifespan: `async with lifespan_of(syncline_app): yield`.
     """
-    return app.router.lifespan_context(app)
+    return cast(contextlib.AbstractAsyncContextManager[None], app.router.lifespan_context(app))

@@ -7,6 +7,7 @@ HTTP routes and the WebSocket ask the same one.
 """
 
 from collections.abc import Collection
+from functools import lru_cache
 from ipaddress import ip_address
 
 __all__ = ["host_allowed", "origin_allowed", "parse_origins"]
@@ -42,7 +43,7 @@ def origin_allowed(origin: str | None, host: str | None, allowed: Collection[str
     if origin in allowed:
         return True
     scheme, separator, authority = origin.partition("://")
-    if not separator or scheme not in _DEFAULT_PORTS or host is None:
+    if not separator or not authority or scheme not in _DEFAULT_PORTS or host is None:
         return False
     return authority == _canonical(f"{scheme}://{host.lower()}").partition("://")[2]
 
@@ -63,9 +64,8 @@ def host_allowed(host: str | None, local_address: str | None, allowed: Collectio
 
 def _canonical(origin: str) -> str:
     """Leave out a port that the scheme implies."""
-    scheme, _, authority = origin.partition("://")
-    port = _DEFAULT_PORTS.get(scheme)
-    return origin.removesuffix(f":{port}") if port is not None and not authority.endswith(f"]:{port}]") else origin
+    port = _DEFAULT_PORTS.get(origin.partition("://")[0])
+    return origin if port is None else origin.removesuffix(f":{port}")
 
 
 def _without_port(authority: str) -> str:
@@ -74,6 +74,7 @@ def _without_port(authority: str) -> str:
     return authority.partition(":")[0]
 
 
+@lru_cache(maxsize=256)
 def _is_address(name: str) -> bool:
     try:
         ip_address(name)
@@ -82,6 +83,7 @@ def _is_address(name: str) -> bool:
     return True
 
 
+@lru_cache(maxsize=256)
 def _is_loopback(address: str) -> bool:
     try:
         return ip_address(address).is_loopback

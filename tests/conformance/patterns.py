@@ -128,7 +128,7 @@ def _holds(name: str, argument: Any, got: Any, variables: Variables) -> bool:
         case "$digest":
             return bool(got == digest_text(sum(digest_term(Seq(seq), key) for key, seq in argument)))
         case "$entries_max":
-            return len(Lineage.parse(got).entries) <= argument
+            return len(Lineage.parse(got).entries) <= int(argument)
         case "$lacks":
             cursor, head = fill(argument, variables)
             position = parse_cursor(cursor)

@@ -56,8 +56,11 @@ class Link(Protocol):
     async def send(self, data: bytes, *, binary: bool = False) -> None:
         """Send one message."""
 
-    async def receive(self) -> bytes | Closed:
-        """Return the next text message, or the close; raises TimeoutError if nothing comes."""
+    async def receive(self, *, waiting: bool = True) -> bytes | Closed:
+        """Return the next text message, or the close; raises TimeoutError if nothing comes.
+
+        `waiting`: wait as long as a busy machine may need; otherwise take what is there.
+        """
 
     async def close(self) -> None:
         """Close from this side."""
@@ -133,11 +136,11 @@ class _Wire:
                 pass
         await self.link.send(data)
 
-    async def pump(self) -> bool:
+    async def pump(self, *, waiting: bool = True) -> bool:
         """Take one message in; returns False after the close."""
         if self.closed is not None:
             return False
-        frame = await self.link.receive()
+        frame = await self.link.receive(waiting=waiting)
         if isinstance(frame, Closed):
             self.closed = frame
             return False
@@ -181,7 +184,7 @@ class _Wire:
 
     async def drain_available(self) -> None:
         try:
-            while await self.pump():
+            while await self.pump(waiting=False):
                 pass
         except TimeoutError:
             pass

@@ -83,8 +83,8 @@ class MemoryLink:
             self._connection.receive(data)
         await asyncio.sleep(0)
 
-    async def receive(self) -> bytes | Closed:
-        for _ in range(2000):
+    async def receive(self, *, waiting: bool = True) -> bytes | Closed:
+        for _ in range(2000 if waiting else 50):
             if self._end.arrived:
                 return self._end.arrived.popleft()
             await asyncio.sleep(0)
@@ -140,7 +140,8 @@ class MemoryTarget:
 
     async def restore(self, kept: object) -> None:
         await self.hub.stop()
-        self.storage._logs = copy.deepcopy(kept)  # type: ignore[assignment]
+        assert isinstance(kept, dict)
+        self.storage._logs = copy.deepcopy(kept)
         self.hub = self._make_hub()
         await self.hub.start()
 

@@ -128,7 +128,7 @@ def test_a_refused_subscription_leaves_nothing_behind() -> None:
     pair = Pair.ready()
     request_id = pair.client.next_id()
     pair.client.subscribe(Subscribe(request_id, "notes"))
-    (refused,) = pair.push(encode(Error("store_unknown", "no", id=request_id)))
+    (refused,) = pair.push(encode(Error("store_unknown", "no", False, id=request_id)))
     assert isinstance(refused, Refused)
     pair.push(subscribed(request_id))
     assert pair.client.close_code == 4501
@@ -145,7 +145,7 @@ def test_a_refused_subscription_leaves_nothing_behind() -> None:
         b'{"type":"NOPE"}',
         b'{"type":"HELLO"}',
         b'{"type":"WELCOME"}',
-        encode(Welcome("s", "t", DEFAULT_LIMITS, 15000)),
+        encode(Welcome("s", "t", DEFAULT_LIMITS, 15000, ())),
         b'{"type":"BATCH","feed":"f1","from":"k3f9:60","to":"k3f9:61"}',
         b'{"type":"BATCH","feed":"f9","from":"k3f9:60","to":"k3f9:61","changes":[]}',
         b'{"type":"BATCH","feed":"f1","from":"k3f9:60","to":"k3f9:62","changes":[%b,%b]}' % (change(62), change(61)),
@@ -211,7 +211,7 @@ def test_a_feed_that_is_open_already_cannot_be_opened_for_another_id() -> None:
 @pytest.mark.parametrize("heartbeat_ms", [0, -1])
 def test_a_welcome_without_a_possible_heartbeat_is_refused(heartbeat_ms: int) -> None:
     client = ClientSession(Hello(), now=0)
-    assert client.receive(encode(Welcome("s", "t", DEFAULT_LIMITS, heartbeat_ms)), 0) == []
+    assert client.receive(encode(Welcome("s", "t", DEFAULT_LIMITS, heartbeat_ms, ())), 0) == []
     assert client.close_code == 4501
 
 

@@ -79,7 +79,7 @@ SERVER_MESSAGES: list[ServerMessage] = [
     Behind("f1", _AT, _AT),
     Ended(7, "f1", "store_dropped", _AT),
     Heads({"notes": _AT}),
-    Error("bad_json", "no"),
+    Error("bad_json", "no", False),
     Error("storage_unavailable", "no", True, 7, 500),
     Bye("drain", 2000, 8000),
 ]
@@ -178,7 +178,7 @@ def test_an_object_that_is_no_message_is_refused_by_name(frame: bytes, code: str
 @pytest.mark.parametrize("value", ["NaN", '"\\ud800"', '{"\\udc00x":Infinity}'])
 def test_bad_json_that_other_parsers_read_is_refused_with_its_id(value: str) -> None:
     with pytest.raises(FrameInvalid) as caught:
-        decode_client_message('{"type":"ADD","id":4,"store":"s","key":"k","value":%s}' % value)
+        decode_client_message(f'{{"type":"ADD","id":4,"store":"s","key":"k","value":{value}}}')
     assert (caught.value.code, caught.value.request_id) == ("bad_json", 4)
 
 

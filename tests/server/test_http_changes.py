@@ -10,7 +10,7 @@ from syncline_protocol.digest import digest_term, digest_text
 from syncline_server.http import changes as changes_module
 from syncline_server.http import stream as stream_module
 from syncline_server.settings import Settings
-from tests.support.http import HttpApp, StreamReader, http_app, record_path
+from tests.support.http import HttpApp, StreamReader, http_app, record_path, until
 
 CHANGES = "/v1/stores/notes/changes"
 SSE = "text/event-stream"
@@ -45,7 +45,7 @@ async def test_pages_tile_the_log_and_are_cut_between_transactions(app: HttpApp)
     await _fill(app, "a", "b", "c")
     await _fill(app, "d")
     await _fill(app, "e", "f")
-    after, pages = "start", []
+    after, pages = "start", list[dict[str, Any]]()
     while not pages or not pages[-1]["caught_up"]:
         page = (await app.get(f"{CHANGES}?after={after}&limit=1")).json
         assert after in ("start", page["from"])
@@ -158,8 +158,7 @@ async def test_a_stream_takes_no_parameters_of_pages(app: HttpApp) -> None:
 async def test_a_long_poll_answers_as_soon_as_something_is_there(app: HttpApp) -> None:
     head = await _head(app)
     polls = [asyncio.create_task(app.get(f"{CHANGES}?after={head}&wait=30")) for _ in range(5)]
-    while len(app.hub.waiting) < 5:
-        await asyncio.sleep(0)
+    await until(lambda: len(app.hub.waiting) == 5)
     await _fill(app, "a", "b")
     for answer in await asyncio.wait_for(asyncio.gather(*polls), 5):
         assert [change["key"] for change in answer.json["changes"]] == ["a", "b"]
@@ -176,8 +175,7 @@ async def test_a_long_poll_that_waits_in_vain_gets_an_empty_page(app: HttpApp) -
 
 async def test_a_long_poll_of_a_store_that_is_dropped_is_told(app: HttpApp) -> None:
     poll = asyncio.create_task(app.get(f"{CHANGES}?after=now&wait=30"))
-    while not app.hub.waiting:
-        await asyncio.sleep(0)
+    await until(lambda: len(app.hub.waiting) == 1)
     await app.ask("DELETE", "/v1/stores/notes")
     (await asyncio.wait_for(poll, 5)).refused(404, "store_unknown")
 
@@ -296,24 +294,22 @@ async def _until_bookmark(stream: StreamReader, cursor: str) -> list[dict[str, A
 
 
 async def test_a_reader_far_behind_is_told_when_it_is_consistent_again() -> None:
-    async with http_app(settings=Settings(store="memory:", tail_bytes=2000)) as app:
-        async with app.stream(CHANGES, Accept=SSE) as stream:
-            assert (await stream.event())["event"] == "caught_up"
-            stream.set_full(True)
-            await _fill(app, "first")
-            await stream.event()
-            for number in range(100):
-                await app.put(f"k{number}")
-            stream.set_full(False)
-            events = [await stream.event()]
-            while events[-1]["event"] != "caught_up":
-                events.append(await stream.event())
-            assert events[0]["event"] == "behind"
-            seqs = [
-                change["seq"] for event in events if event["event"] == "batch" for change in event["data"]["changes"]
-            ]
-            assert seqs == list(range(2, 102))
-            assert events[-1]["data"]["count"] == 101
+    far_behind = Settings(store="memory:", tail_bytes=2000)
+    async with http_app(settings=far_behind) as app, app.stream(CHANGES, Accept=SSE) as stream:
+        assert (await stream.event())["event"] == "caught_up"
+        stream.set_full(True)
+        await _fill(app, "first")
+        await stream.event()
+        for number in range(100):
+            await app.put(f"k{number}")
+        stream.set_full(False)
+        events = [await stream.event()]
+        while events[-1]["event"] != "caught_up":
+            events.append(await stream.event())
+        assert events[0]["event"] == "behind"
+        seqs = [change["seq"] for event in events if event["event"] == "batch" for change in event["data"]["changes"]]
+        assert seqs == list(range(2, 102))
+        assert events[-1]["data"]["count"] == 101
 
 
 async def test_a_reader_that_reads_nothing_is_dropped() -> None:
@@ -332,8 +328,7 @@ async def test_streams_and_polls_end_cleanly_when_the_server_drains(app: HttpApp
         await events.event()
         await lines.line()
         poll = asyncio.create_task(app.get(f"{CHANGES}?after=now&wait=30"))
-        while len(app.hub.waiting) < 3:
-            await asyncio.sleep(0)
+        await until(lambda: len(app.hub.waiting) == 3)
         await app.hub.drain(after_ms=0, jitter_ms=0, patience_s=1)
         rest = await events.rest()
         assert events.ended

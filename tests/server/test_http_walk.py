@@ -114,3 +114,23 @@ async def test_a_stream_that_breaks_cannot_be_taken_for_a_whole_one() -> None:
         assert stream.aborted
         assert not stream.ended
         assert text.count(b"\n") < 3
+
+
+async def test_nothing_is_read_for_a_client_that_has_gone() -> None:
+    async with http_app() as app:
+        value = "x" * 400_000
+        for key in ("a", "b", "c", "d", "e", "f"):
+            await app.put(key, f'"{value}"')
+        reads = app.hub.storage.read
+        count = 0
+
+        async def counted(*arguments: object, **options: object) -> Chunk:
+            nonlocal count
+            count += 1
+            return await reads(*arguments, **options)  # type: ignore[arg-type]
+
+        app.hub.storage.read = counted  # type: ignore[method-assign]
+        async with app.stream("/v1/stores/notes/records", full=True, Accept="application/x-ndjson") as stream:
+            await stream.until(b"\n")
+        assert not app.hub.waiting
+        assert 1 <= count < 4

@@ -6,7 +6,7 @@ what a catch-up brings is consistent at its end, which is told with count and di
 """
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -159,7 +159,7 @@ class _Ended:
     event: EndedEvent
 
 
-async def follow(opening: Opening, wait: Wait) -> AsyncIterator[Frame | Head | _Sign | _Ended]:
+async def follow(opening: Opening, wait: Wait) -> AsyncGenerator[Frame | Head | _Sign | _Ended, None]:
     """Yield everything that a reader is told: frames, the head whenever it has caught up with it, and signs.
 
     Ends when the feed does, which it tells, or the wait is stopped, which it does not.
@@ -188,7 +188,7 @@ async def follow(opening: Opening, wait: Wait) -> AsyncIterator[Frame | Head | _
         yield _Ended(EndedEvent("store_dropped" if feed.end_reason == "store_dropped" else "resubscribe"))
 
 
-async def _events(call: Call, opening: Opening, wait: Wait) -> AsyncIterator[bytes]:
+async def _events(call: Call, opening: Opening, wait: Wait) -> AsyncGenerator[bytes, None]:
     """Server-sent events; the id of an event is the whole cursor."""
     feed = opening.feed
     yield b"retry: %d\n\n" % random.randint(*_RETRY_MS)
@@ -218,7 +218,7 @@ def _event(name: str, data: msgspec.Struct) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (name.encode(), msgspec.json.encode(data))
 
 
-async def _lines(call: Call, opening: Opening, wait: Wait) -> AsyncIterator[bytes]:
+async def _lines(call: Call, opening: Opening, wait: Wait) -> AsyncGenerator[bytes, None]:
     """A line for each change, and a bookmark after each transaction or more; a bookmark also shows that we are here."""
     feed = opening.feed
     at = Bookmark(_cursor(opening))

@@ -6,8 +6,8 @@ client that reads nothing is dropped after the stall timeout, as on the WebSocke
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import cast
 
@@ -27,10 +27,11 @@ _LAST_PIECE_S = 1.0
 
 
 class Wait:
-    """The waiting of one request, which can be cut short for good."""
+    """The waiting of one request, which can be cut short for good: `stopped`, and `gone` if the client has gone."""
 
     def __init__(self) -> None:
         self.stopped = False
+        self.gone = False
         self._deadline: asyncio.Timeout | None = None
         self._sending = False
 
@@ -95,6 +96,7 @@ def _require_room(call: Call) -> None:
 async def _watch(receive: Receive, wait: Wait) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+    wait.gone = True
     wait.stop()
 
 
@@ -110,7 +112,11 @@ class Stream(Response):
     """
 
     def __init__(
-        self, call: Call, source: Callable[[Wait], AsyncIterator[bytes]], media_type: str, headers: dict[str, str]
+        self,
+        call: Call,
+        source: Callable[[Wait], AsyncGenerator[bytes, None]],
+        media_type: str,
+        headers: dict[str, str],
     ) -> None:
         # Once the answer has begun it cannot be refused any more.
         _require_room(call)
@@ -133,10 +139,11 @@ class Stream(Response):
     async def _send_all(self, wait: Wait, send: Send) -> bool:
         stall_timeout_s = self._call.hub.stall_timeout_s
         try:
-            async for piece in self._source(wait):
-                message = {"type": "http.response.body", "body": piece, "more_body": True}
-                if not await wait.send(partial(send, message), stall_timeout_s):
-                    return False
+            async with aclosing(self._source(wait)) as source:
+                async for piece in source:
+                    message = {"type": "http.response.body", "body": piece, "more_body": True}
+                    if not await wait.send(partial(send, message), stall_timeout_s) or wait.gone:
+                        return False
         except StorageError:
             return False
         return True

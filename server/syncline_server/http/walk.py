@@ -4,7 +4,7 @@ The walk is pinned to the head that it begins at, so the records are those of ex
 follows the store from there misses nothing.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from starlette.responses import Response
 
@@ -34,7 +34,7 @@ async def _records(call: Call) -> Response:
         raise Refusal("bad_message", "limit and page belong to pages, not to streams")
     head = feed.tail.head
 
-    async def lines(wait: Wait) -> AsyncIterator[bytes]:
+    async def lines(wait: Wait) -> AsyncGenerator[bytes, None]:
         after = Seq(0)
         while after < head.seq:
             after, rows = await _read(call.hub, feed, after, head.seq)

@@ -85,9 +85,8 @@ class StagedStore:
         decision = decide(transaction, self._used, Seq(self.seq + 1))
         ops = decision.commits
         if ops:
-            texts = [
-                encode_change(Seq(seq), op.key, op.value, self._now_ms) for seq, op in enumerate(ops, self.seq + 1)
-            ]
+            now_ms = self._now_ms
+            texts = [encode_change(Seq(seq), op.key, op.value, now_ms) for seq, op in enumerate(ops, self.seq + 1)]
             if transaction.atomic and sum(map(len, texts)) + len(texts) > TRANSACTION_BYTES_MAX:
                 return _too_large(transaction)
             last_seq = Seq(self.seq + len(ops))
@@ -99,9 +98,10 @@ class StagedStore:
     def _take_single(self, transaction: Transaction) -> Outcome:
         # What `take` does for any transaction, in a third of the time: most writes are an ADD or DELETE alone.
         op = transaction.ops[0]
-        result = decide_alone(op, self._used.get(op.key), Seq(self.seq + 1))
+        seq = Seq(self.seq + 1)
+        result = decide_alone(op, self._used.get(op.key), seq)
         if result.status == "ok":
-            text = encode_change(result.seq, op.key, op.value, self._now_ms)
+            text = encode_change(seq, op.key, op.value, self._now_ms)
             if len(text) >= TRANSACTION_BYTES_MAX:
                 return _too_large(transaction)
             self._commit(op, text, None)
