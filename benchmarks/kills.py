@@ -10,6 +10,7 @@ import json
 import random
 import time
 from collections.abc import Iterator
+from statistics import median
 from typing import Any
 
 from .bench import Bench
@@ -52,7 +53,7 @@ def kills(bench: Bench) -> Iterator[Line]:
         "s",
         min(ready_s),
         at_most(figure=2),
-        f"floor: shortest; {len(truth.acknowledged):,} records acknowledged, {truth.retried:,} requests retried, "
+        f"floor: shortest; median {median(ready_s):.2f} s; {len(truth.acknowledged):,} records acknowledged, {truth.retried:,} requests retried, "
         f"{truth.retried_committed:,} of them had been committed; none lost, none invented",
     )
 

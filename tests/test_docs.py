@@ -7,6 +7,7 @@ from types import ModuleType
 
 import click
 import pytest
+
 from syncline.cli import main as command_line
 
 ROOT = Path(__file__).parent.parent

@@ -17,7 +17,6 @@ from syncline_protocol.cursor import Cursor, Seq
 from .address import Address
 from .errors import ConnectionFailed, RequestRefused
 from .record import Record, Records
-from .value import JsonValue
 
 __all__ = ["HttpApi", "StoreInfo"]
 
@@ -129,9 +128,9 @@ class HttpApi:
         url = self._address.path("stores", store, "records")
         return Records(self._open("GET", url, {"Accept": "application/x-ndjson"}))
 
-    async def server(self) -> dict[str, JsonValue]:
+    async def server(self) -> dict[str, object]:
         """Return what the server says of itself."""
-        return self._read(await self._request("GET", self._address.path("server")), dict[str, JsonValue])
+        return self._read(await self._request("GET", self._address.path("server")), dict[str, object])
 
     async def health(self, which: str) -> float | None:
         """Ask `/health/live` or `/health/ready`. Returns the server's clock in seconds since 1970, if it told.

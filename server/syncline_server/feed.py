@@ -215,6 +215,8 @@ class Feed:
                 self._announce_behind(subscription)
                 self._read_cold(subscription)
                 return
+            if not frame.complete:
+                self._announce_behind(subscription)
             subscription.position = frame.to
             transport.write_frame(frame)
             self._counts.changes_delivered += len(frame.texts)

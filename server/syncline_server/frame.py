@@ -15,15 +15,17 @@ __all__ = ["Frame", "text_frame"]
 class Frame:
     """The changes of the interval (after, to] of one feed, encoded.
 
-    `texts` are the encoded changes, for the HTTP twins, which wrap the same changes in another envelope.
+    `texts` are the encoded changes, for the HTTP twins, which wrap the same changes in another envelope. A frame is
+    `complete` if it has every change of its interval, and leaves out no pair that has died since.
     """
 
-    __slots__ = ("after", "payload", "texts", "to", "wire")
+    __slots__ = ("after", "complete", "payload", "texts", "to", "wire")
 
     def __init__(self, feed: str, lineage: Lineage, after: Seq, to: Seq, texts: Sequence[bytes]) -> None:
         self.after = after
         self.to = to
         self.texts = texts
+        self.complete = len(texts) == to - after
         self.payload = batch_frame(feed, lineage.cursor(after), lineage.cursor(to), texts)
         self.wire = text_frame(self.payload)
 

@@ -10,6 +10,8 @@ from syncline_protocol.errors import CLOSE_CODES, ERROR_CODES, CloseCode
 from syncline_protocol.messages import ClientMessage, ServerMessage, Status
 
 from .runner import SCENARIOS, Case, cases
+from .test_live import LiveTarget
+from .test_memory import MemoryTarget
 
 _SERVER = cases("server")
 _CLIENT = cases("client")
@@ -119,3 +121,8 @@ def test_the_readme_describes_every_step_and_matcher_that_the_cases_use() -> Non
                 assert f"`{name}" in readme or f"{name}:" in readme, name
         for need in case.needs:
             assert f"| `{need}` |" in readme, need
+
+
+def test_every_case_is_run_by_some_target() -> None:
+    run = {case.id for target in (LiveTarget, MemoryTarget) for case in cases("server", target.abilities)}
+    assert run == {case.id for case in _SERVER}

@@ -205,6 +205,6 @@ async def target(server: LiveTarget) -> AsyncIterator[LiveTarget]:
     await server.hang_up()
 
 
-@pytest.mark.parametrize("case", cases("server"), ids=lambda case: case.id)
+@pytest.mark.parametrize("case", cases("server", LiveTarget.abilities), ids=lambda case: case.id)
 async def test_the_live_server_conforms(case: Case, target: LiveTarget) -> None:
     await run(case, target, f"s-{case.id}"[:50])

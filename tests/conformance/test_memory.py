@@ -170,6 +170,6 @@ async def target() -> AsyncIterator[MemoryTarget]:
     await made.hub.stop()
 
 
-@pytest.mark.parametrize("case", cases("server"), ids=lambda case: case.id)
+@pytest.mark.parametrize("case", cases("server", MemoryTarget.abilities), ids=lambda case: case.id)
 async def test_the_engine_in_memory_conforms(case: Case, target: MemoryTarget) -> None:
     await run(case, target, f"s-{case.id}"[:50])

@@ -4,7 +4,6 @@ Each check is one line: ok, warn or fail, what was found, and what to do. The ch
 the first one that the others depend on.
 """
 
-import re
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -27,17 +26,15 @@ __all__ = ["doctor"]
 #: The Date header has whole seconds, and the way takes some time too.
 _CLOCK_DIFFERENCE_OK_S = 3.0
 
-#: From this version on SQLite has no bug when several connections of one file reset its log at once.
-_SQLITE_SOUND = (3, 51, 3)
-
 
 @dataclass(frozen=True)
 class _Finding:
-    """One line of the report."""
+    """One line of the report; `code` is the exit code that it leads to, if it is a `fail`."""
 
     level: Literal["ok", "warn", "fail"]
     text: str
     todo: str = ""
+    code: int = SERVER_FAILED
 
 
 @click.command()
@@ -53,7 +50,7 @@ async def _examine(url: str) -> int:
         async for finding in _findings(url, http):
             click.echo(f"{finding.level:<5} {finding.text}" + (f"; {finding.todo}" if finding.todo else ""))
             if finding.level == "fail":
-                code = code or (UNREACHABLE if "reach" in finding.text else SERVER_FAILED)
+                code = code or finding.code
     return code
 
 
@@ -62,7 +59,7 @@ async def _findings(url: str, http: HttpApi) -> AsyncIterator[_Finding]:
     try:
         served_at = await http.health("live")
     except SynclineError as error:
-        yield _Finding("fail", f"cannot reach {url}: {error}")
+        yield _Finding("fail", str(error), code=UNREACHABLE)
         return
     yield _Finding("ok", f"{url} can be reached")
     yield _clock(served_at)
@@ -119,10 +116,6 @@ def _storage(description: str) -> _Finding:
         return _Finding("warn", "the server does not say where it keeps its stores", "update it")
     if description.startswith("memory"):
         return _Finding("warn", f"storage: {description}", "everything is lost when the server ends; give it --store")
-    found = re.search(r"sqlite\D*(\d+)\.(\d+)\.(\d+)", description, re.IGNORECASE)
-    if found and tuple(map(int, found.groups())) < _SQLITE_SOUND:
-        todo = "with SQLite before 3.51.3 no other program may write to or checkpoint the file while the server runs"
-        return _Finding("ok", f"storage: {description}", todo)
     return _Finding("ok", f"storage: {description}")
 
 

@@ -16,7 +16,7 @@ import msgspec
 
 from syncline.address import parse_address
 from syncline.client import Client, connect
-from syncline.errors import WriteRefused
+from syncline.errors import SynclineError, WriteRefused
 from syncline.http import HttpApi
 from syncline.value import Json
 
@@ -102,18 +102,36 @@ async def _load(url: str, store: str, file: BinaryIO, tally: _Tally, progressed:
     if is_new:
         notice(f"created the store {store}")
     async with connect(url, client_name="syncline-cli") as client:
-        room = asyncio.Semaphore(_IN_FLIGHT)
+        faults = await _add_lines(client, store, file, tally, progressed)
+    if faults:
+        raise faults[0]
+
+
+async def _add_lines(
+    client: Client, store: str, file: BinaryIO, tally: _Tally, progressed: Callable[[int], None]
+) -> list[Stop | SynclineError]:
+    """Add line after line, up to the first fault; what is under way by then is waited for, so that the tally is true."""
+    faults: list[Stop | SynclineError] = []
+    room = asyncio.Semaphore(_IN_FLIGHT)
+
+    async def add(line: bytes, where: str) -> None:
         try:
-            async with asyncio.TaskGroup() as adding:
-                async for number, line in _lines_of(file, progressed):
-                    where = f"{file.name}:{number}"
-                    record = _record_of(line, where)
-                    await room.acquire()
-                    task = adding.create_task(_add(client, store, record, where, tally))
-                    task.add_done_callback(lambda _: room.release())
-        except* Exception as group:
-            # The first error ends the load; the others follow from it.
-            raise group.exceptions[0] from None
+            await _add(client, store, _record_of(line, where), where, tally)
+        except (Stop, SynclineError) as fault:
+            faults.append(fault)
+        finally:
+            room.release()
+
+    async with asyncio.TaskGroup() as adding:
+        try:
+            async for number, line in _lines_of(file, progressed):
+                await room.acquire()
+                if faults:
+                    break
+                adding.create_task(add(line, f"{file.name}:{number}"))
+        except Stop as fault:
+            faults.append(fault)
+    return faults
 
 
 async def _add(client: Client, store: str, record: _Line, where: str, tally: _Tally) -> None:

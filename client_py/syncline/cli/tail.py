@@ -6,7 +6,11 @@ the server; then the subscription's buffer fills, and it waits.
 """
 
 import asyncio
+import os
+import stat
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import click
@@ -38,25 +42,69 @@ def tail(url: str, store: str, after: str, as_json: bool) -> None:
 
 async def _tail(url: str, store: str, after: str, as_json: bool) -> None:
     async with connect(url, client_name="syncline-cli") as client:
+        printing = asyncio.current_task()
+        assert printing is not None
         reporting = asyncio.create_task(_report(client))
-        lines: list[bytes] = []
         try:
-            async for event in client.subscribe(store, after=after).events():
-                if not isinstance(event, Change):
-                    _tell(store, event)
-                    continue
-                lines.append(event.to_json() if as_json else _columns_of(event))
-                if event.ends_batch or len(lines) >= _LINES_MAX:
-                    await asyncio.to_thread(_write, b"\n".join(lines) + b"\n")
-                    lines.clear()
+            with _watched_pipe(printing) as is_closed:
+                await _print(client, store, after, as_json)
+        except asyncio.CancelledError:
+            if is_closed():
+                raise BrokenPipeError from None
+            raise
         finally:
             reporting.cancel()
 
 
+async def _print(client: Client, store: str, after: str, as_json: bool) -> None:
+    lines: list[bytes] = []
+    async for event in client.subscribe(store, after=after).events():
+        if not isinstance(event, Change):
+            _tell(store, event)
+            continue
+        lines.append(event.to_json() if as_json else _columns_of(event))
+        if event.ends_batch or len(lines) >= _LINES_MAX:
+            await asyncio.to_thread(_write, b"\n".join(lines) + b"\n")
+            lines.clear()
+
+
 def _write(text: bytes) -> None:
-    stdout = sys.stdout.buffer
-    stdout.write(text)
-    stdout.flush()
+    sys.stdout.buffer.write(text)
+    sys.stdout.buffer.flush()
+
+
+@contextmanager
+def _watched_pipe(printing: asyncio.Task[object]) -> Iterator[Callable[[], bool]]:
+    """Cancel `printing` when whoever reads from our stdout is gone.
+
+    Without this, `syncline tail notes | head -1` would only end with the next change, which may never come.
+    """
+    closed = False
+
+    def gone() -> None:
+        nonlocal closed
+        closed = True
+        printing.cancel()
+
+    loop = asyncio.get_running_loop()
+    pipe = _stdout_pipe()
+    if pipe is not None:
+        # The end of a pipe that one writes to is never readable, except to say that nobody reads any more.
+        loop.add_reader(pipe, gone)
+    try:
+        yield lambda: closed
+    finally:
+        if pipe is not None:
+            loop.remove_reader(pipe)
+
+
+def _stdout_pipe() -> int | None:
+    """Return the descriptor of stdout if it is a pipe."""
+    try:
+        descriptor = sys.stdout.fileno()
+        return descriptor if stat.S_ISFIFO(os.fstat(descriptor).st_mode) else None
+    except (OSError, ValueError):
+        return None
 
 
 def _columns_of(change: Change) -> bytes:

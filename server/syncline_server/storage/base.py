@@ -240,7 +240,7 @@ class Storage(Protocol):
         """Read a piece of the log above `after`, at most to `upto`, in one consistent view.
 
         Left out are ADDs that are dead at `upto`, and DELETEs whose ADD is above `after`; with `records_only` all
-        DELETEs. The piece ends with a transaction, after about `BATCH_BYTES_TARGET` of text or 4,000 seqs. `upto` is
+        DELETEs. The piece ends with a transaction, after about `BATCH_BYTES_TARGET` of text or 1,000 seqs. `upto` is
         the end of a transaction and not above the head.
 
         Raises:

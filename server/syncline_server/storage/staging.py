@@ -24,7 +24,7 @@ from .decide import UsedKey, decide, decide_alone, used_after
 __all__ = ["SCAN_SEQS_MAX", "TRANSACTION_BYTES_MAX", "StagedStore", "is_walked"]
 
 #: A walk that finds little to send ends a chunk after so many seqs, so that the cursor moves and nobody waits long.
-SCAN_SEQS_MAX = 4000
+SCAN_SEQS_MAX = 1000
 
 #: A chunk that is just below its target takes one more transaction, and the sum has to fit into a frame beside the
 #: envelope (below 4 KiB). With the limits of PROTOCOL 9 every WRITE that fits into a frame is smaller than this.
