@@ -55,11 +55,11 @@ def _lagging(bench: Bench) -> Iterator[Line]:
         reading = server.rss_bytes()
         for subscriber in swarm.subscribers:
             subscriber.stop_reading()
-        write(load, writer, some)
+        write(load, writer, 2 * some)
         lagging = server.rss_bytes()
-        write(load, writer, some)
+        write(load, writer, 2 * some)
         lagging_more = server.rss_bytes()
-    megabytes = some * 100 * 300 / 1e6
+    megabytes = 2 * some * 100 * 300 / 1e6
     for name, grown, target in (
         (f"by the first {megabytes:.0f} MB of lag", lagging - reading, None),
         (f"by {megabytes:.0f} MB more", lagging_more - lagging, None if bench.quick else at_most(figure=4)),

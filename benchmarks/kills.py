@@ -53,7 +53,8 @@ def kills(bench: Bench) -> Iterator[Line]:
         "s",
         min(ready_s),
         at_most(figure=2),
-        f"floor: shortest; median {median(ready_s):.2f} s; {len(truth.acknowledged):,} records acknowledged, {truth.retried:,} requests retried, "
+        f"floor: shortest; median {median(ready_s):.2f} s; "
+        f"{len(truth.acknowledged):,} records acknowledged, {truth.retried:,} requests retried, "
         f"{truth.retried_committed:,} of them had been committed; none lost, none invented",
     )
 

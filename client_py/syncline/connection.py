@@ -156,7 +156,7 @@ class Connection:
         """Connect once and use the connection for as long as it lasts; return what ended it."""
         self._welcomed_at = None
         try:
-            token = await self._token() if callable(self._token) else self._token
+            token = await self._ask_token()
             wire = await open_wire(
                 self._address,
                 token=token,
@@ -172,6 +172,15 @@ class Connection:
             return self._explain(await self._link.run())
         finally:
             self._link = None
+
+    async def _ask_token(self) -> str | None:
+        if not callable(self._token):
+            return self._token
+        try:
+            return await self._token()
+        except Exception as error:
+            # Whatever the application's function raises, asking again later may help, as with any other failure.
+            raise ConnectionFailed(self._address.url, f"there is no token: {error!r}") from error
 
     def _welcomed(self, welcome: messages.Welcome) -> None:
         self.welcome = welcome

@@ -110,7 +110,11 @@ class Behind:
 
 @dataclass(frozen=True, slots=True)
 class Rewound:
-    """History forked: changes above `keep_to` that were handed out never happened here. `at` is where it goes on."""
+    """History forked: changes above `keep_to` that were handed out never happened here. `at` is where it goes on.
+
+    That holds for DELETEs too: a record whose DELETE was above `keep_to` lives again, and is not handed out a second
+    time. A program that forgot it cannot go on from here; it subscribes from the start instead.
+    """
 
     keep_to: Seq
     at: Cursor

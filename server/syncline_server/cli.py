@@ -1,5 +1,6 @@
 """The command `syncline serve`, made from `Settings`; the client's command line takes it up by entry point."""
 
+import shutil
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -7,11 +8,15 @@ from typing import Any
 
 import click
 
+from .demo import DEMO_STORE
 from .log import configure_logging
 from .settings import Settings, SettingsError, env_name, flag_name, load_settings
 from .storage.base import StorageError
 
 __all__ = ["serve"]
+
+#: Where the client looks for a server when nothing is said; commands need no --url then.
+_CLIENT_DEFAULT = "http://127.0.0.1:7171"
 
 
 def _options() -> list[click.Parameter]:
@@ -66,16 +71,23 @@ def _serve(config: Path | None, **flags: Any) -> None:
 
 
 def _greet(url: str, settings: Settings) -> None:
-    store = "demo" if settings.demo else "notes"
+    store = DEMO_STORE if settings.demo else "notes"
+    command = _command_line() + ("" if url == _CLIENT_DEFAULT else f" --url {url}")
+    first = f"{command} tail {store}" if settings.demo else f"{command} stores create {store}"
     click.echo(f"Syncline is ready at {url}  (stores in {settings.store}; Ctrl-C stops it)")
-    click.echo("Next:")
-    if not settings.demo:
-        click.echo(f"  syncline --url {url} stores create {store}")
-    click.echo(f"  syncline --url {url} tail {store}")
-    click.echo(f"""  syncline --url {url} add {store} '{{"hello": "world"}}'""")
-    if settings.demo:
-        click.echo(f"  open {url}/ in a browser")
+    click.echo(f"Open {url}/ in a browser, or in another terminal:")
+    click.echo(f"  {first}")
+    click.echo(f"""  {command} add {store} '{{"hello": "world"}}'""")
+    click.echo(f"  {command} doctor" if settings.demo else f"  {command} tail {store}")
     sys.stdout.flush()
+
+
+def _command_line() -> str:
+    """Return how the command line of this very installation is called from here."""
+    beside = Path(sys.executable).with_name("syncline")
+    if shutil.which("syncline") == str(beside) or not beside.exists():
+        return "syncline"
+    return str(beside.relative_to(Path.cwd())) if beside.is_relative_to(Path.cwd()) else str(beside)
 
 
 serve = click.Command(

@@ -11,7 +11,6 @@ published (P2); a round costs one encoding, whatever the number of subscribers.
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol
 
@@ -21,15 +20,13 @@ from syncline_protocol.digest import digest_text
 from syncline_protocol.messages import Behind, CaughtUp, EndReason
 
 from .frame import Frame
+from .framecache import FrameCache
 from .metrics import Counts
 from .storage.base import Chunk, Commit, Head, Storage, StorageError, StoreInfo
 from .tail import Tail
 from .transport import Transport
 
 __all__ = ["Feed", "Subscription"]
-
-#: Frames of cold reads that are kept for others who come by, per feed.
-_COLD_BYTES_MAX = 16 * 1024 * 1024
 
 #: Cold reads under way at once, per feed. More would only queue for the same readers.
 _COLD_READS_MAX = 4
@@ -77,6 +74,7 @@ class Feed:
     Args:
         feed_id: the name that BATCH frames carry.
         info: the store, freshly read; the feed follows it from this head on.
+        cache: frames of catch-ups, shared by all feeds.
         now: a monotonic clock in seconds.
     """
 
@@ -86,14 +84,14 @@ class Feed:
         info: StoreInfo,
         storage: Storage,
         counts: Counts,
+        cache: FrameCache,
         *,
-        tail_bytes_max: int,
         now: Callable[[], float],
     ) -> None:
         self.id = feed_id
         self.store = info.name
         self.store_id = info.store_id
-        self.tail = Tail(info.head, bytes_max=tail_bytes_max)
+        self.tail = Tail(info.head)
         self.published: Head = info.head
         self.subscriptions: set[Subscription] = set()
         self._live: dict[Subscription, None] = {}
@@ -103,8 +101,7 @@ class Feed:
         self._round_scheduled: asyncio.Handle | None = None
         self._round_running = False
         self._next_round_at = 0.0
-        self._cold: OrderedDict[Seq, Frame] = OrderedDict()
-        self._cold_bytes = 0
+        self._cache = cache
         self._cold_waiting: dict[Seq, list[Subscription]] = {}
         self._cold_tasks: dict[Seq, asyncio.Task[None]] = {}
         self._cold_slots = asyncio.Semaphore(_COLD_READS_MAX)
@@ -123,6 +120,10 @@ class Feed:
         """Take a commit that is durable; a round will publish it."""
         self.tail.extend(commit)
         self._schedule_round()
+
+    def trim_tail(self, bytes_max: int) -> None:
+        """Keep at most so much of the recent log in memory, besides what is not published yet."""
+        self.tail.trim(bytes_max, self.published.seq)
 
     def _schedule_round(self) -> None:
         if self._round_scheduled is not None or self._round_running or self._ended:
@@ -242,25 +243,15 @@ class Feed:
     # --- reading what is not at hand ---
 
     def _frame_at_hand(self, after: Seq) -> Frame | None:
-        frame = self._cold.get(after)
-        if frame is not None and (frame.to <= self.published.seq):
-            self._cold.move_to_end(after)
+        frame = self._cache.get(self.id, after)
+        if frame is not None:
             return frame
         if after < self.tail.base:
             return None
         to, texts = self.tail.texts(after, self.published.seq)
         frame = Frame(self.id, self.published.lineage, after, to, texts)
-        self._keep(frame)
+        self._cache.keep(self.id, frame)
         return frame
-
-    def _keep(self, frame: Frame) -> None:
-        replaced = self._cold.pop(frame.after, None)
-        if replaced is not None:
-            self._cold_bytes -= replaced.bytes_held
-        self._cold[frame.after] = frame
-        self._cold_bytes += frame.bytes_held
-        while self._cold_bytes > _COLD_BYTES_MAX and len(self._cold) > 1:
-            self._cold_bytes -= self._cold.popitem(last=False)[1].bytes_held
 
     def _read_cold(self, subscription: Subscription) -> None:
         subscription.waiting = True
@@ -282,7 +273,7 @@ class Feed:
             self._counts.cold_reads_failed += 1
         waiting = self._cold_waiting.pop(after, [])
         del self._cold_tasks[after]
-        if frame is not None and waiting and frame.to < self.tail.base and frame.to not in self._cold:
+        if frame is not None and waiting and frame.to < self.tail.base and self._cache.get(self.id, frame.to) is None:
             # One piece ahead, so that the storage works while the sockets drain.
             self._start_reading(frame.to)
         for subscription in waiting:
@@ -314,7 +305,7 @@ class Feed:
         chunk: Chunk = await self._storage.read(self.store, after, published.seq)
         self._counts.cold_reads += 1
         frame = Frame(self.id, published.lineage, after, chunk.to, [row.text for row in chunk.rows])
-        self._keep(frame)
+        self._cache.keep(self.id, frame)
         return frame
 
     async def wait_above(self, after: Seq) -> None:

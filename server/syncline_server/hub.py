@@ -22,6 +22,7 @@ from syncline_protocol.values import check_store_name
 from .committer import Answer, Committer, Writer
 from .connection import Connection
 from .feed import Feed
+from .framecache import FrameCache
 from .log import Log
 from .metrics import Counts, Gauges
 from .storage.base import Commit, Storage, StorageError, StoreInfo, StoreMismatch, StoreUnknown
@@ -30,6 +31,9 @@ __all__ = ["Clock", "Hub", "Opening", "Waiting"]
 
 #: A LIVE frame names at most so many ranges, which is below 64 KiB of text.
 _LIVE_RANGES = 2000
+
+#: Frames of catch-ups that are kept for others who come by, over all feeds.
+_CACHE_BYTES_MAX = 32 * 1024 * 1024
 
 #: A client's word alone makes a store mint at most one incarnation in this time.
 _DISTRUST_INTERVAL_S = 60.0
@@ -64,7 +68,7 @@ class Waiting(Protocol):
 class Hub:
     """Args:
     storage: the log; the hub opens and closes it.
-    tail_bytes_max: how much of each store's recent log is kept in memory.
+    tail_bytes_max: how much of the recent logs of all stores together is kept in memory.
     stall_timeout_s: a subscriber whose socket takes nothing for so long is closed.
     """
 
@@ -81,6 +85,8 @@ class Hub:
         self.draining = False
         self._log = log
         self._tail_bytes_max = tail_bytes_max
+        self._tail_bytes = 0
+        self._cache = FrameCache(_CACHE_BYTES_MAX)
         self._feeds: dict[str, Feed] = {}
         self._openings: dict[str, asyncio.Task[Feed]] = {}
         self._unclaimed: dict[str, list[Commit]] = {}
@@ -208,7 +214,7 @@ class Hub:
         """Remove a store; its subscriptions end with `store_dropped`."""
         check_store_name(store)
         info = await self.storage.drop(store)
-        feed = self._feeds.pop(store, None)
+        feed = self._forget(store)
         if feed is not None:
             feed.end_all("store_dropped")
         self._log.info("store_dropped", store=store, store_id=info.store_id)
@@ -230,9 +236,29 @@ class Hub:
         feed = self._feeds.get(commit.store)
         if feed is not None:
             if feed.store_id == commit.store_id and commit.head.seq > feed.tail.head.seq:
-                feed.commit(commit)
+                self._extend(feed, commit)
         elif commit.store in self._openings:
             self._unclaimed.setdefault(commit.store, []).append(commit)
+
+    def _extend(self, feed: Feed, commit: Commit) -> None:
+        """Hand a commit to its feed, and take memory from those that were quiet the longest."""
+        self._tail_bytes -= feed.tail.bytes_held
+        feed.commit(commit)
+        self._tail_bytes += feed.tail.bytes_held
+        self._feeds[feed.store] = self._feeds.pop(feed.store)
+        for quietest in list(self._feeds.values()) if self._tail_bytes > self._tail_bytes_max else ():
+            self._tail_bytes -= quietest.tail.bytes_held
+            # The busiest keeps half, so that the cost of trimming is paid rarely.
+            quietest.trim_tail(self._tail_bytes_max // 2 if quietest is feed else 0)
+            self._tail_bytes += quietest.tail.bytes_held
+            if self._tail_bytes <= self._tail_bytes_max // 2:
+                break
+
+    def _forget(self, store: str) -> Feed | None:
+        feed = self._feeds.pop(store, None)
+        if feed is not None:
+            self._tail_bytes -= feed.tail.bytes_held
+        return feed
 
     def _recheck(self) -> "asyncio.Future[None]":
         return asyncio.ensure_future(self._recheck_feeds())
@@ -249,7 +275,7 @@ class Hub:
             except StorageError:
                 same = False
             if not same:
-                del self._feeds[store]
+                self._forget(store)
                 feed.end_all("resubscribe")
 
     # --- feeds ---
@@ -279,7 +305,7 @@ class Hub:
                 info,
                 self.storage,
                 self.counts,
-                tail_bytes_max=self._tail_bytes_max,
+                self._cache,
                 now=self.now,
             )
             self._feeds[store] = feed

@@ -1,8 +1,8 @@
 """The recent part of one store's log, in memory, for everybody who is close to the tip.
 
 Holds every row of (base, head] as it was committed, nothing left out, so any position in that interval can be
-continued from here. It is bounded in bytes; who is below `base` reads the storage. A tail is only ever extended by
-what is durable.
+continued from here; who is below `base` reads the storage. A tail is only ever extended by what is durable, and
+trimmed by whoever keeps the budget of all tails.
 """
 
 from syncline_protocol.cursor import Seq
@@ -16,16 +16,14 @@ __all__ = ["Tail"]
 class Tail:
     """Args:
     head: where the log stood when this process began to follow it; the tail begins there, empty.
-    bytes_max: how much text is kept; at least the newest commit is.
     """
 
-    __slots__ = ("_bytes_max", "_rows", "base", "bytes_held", "head")
+    __slots__ = ("_rows", "base", "bytes_held", "head")
 
-    def __init__(self, head: Head, *, bytes_max: int) -> None:
+    def __init__(self, head: Head) -> None:
         self.head = head
         self.base: Seq = head.seq
         self.bytes_held = 0
-        self._bytes_max = bytes_max
         self._rows: list[Row] = []
 
     def extend(self, commit: Commit) -> None:
@@ -34,13 +32,11 @@ class Tail:
         self._rows.extend(commit.rows)
         self.bytes_held += sum([len(row.text) for row in commit.rows])
         self.head = commit.head
-        if self.bytes_held > self._bytes_max:
-            self._trim(len(commit.rows))
 
-    def _trim(self, newest: int) -> None:
-        # Half goes at once, so that the cost of moving the rest is paid rarely.
+    def trim(self, bytes_max: int, upto: Seq) -> None:
+        """Let the oldest rows go, none above `upto`, until at most `bytes_max` are held."""
         drop = 0
-        while self.bytes_held > self._bytes_max // 2 and drop < len(self._rows) - newest:
+        while self.bytes_held > bytes_max and self.base + drop < upto:
             self.bytes_held -= len(self._rows[drop].text)
             drop += 1
         del self._rows[:drop]

@@ -106,6 +106,26 @@ async def test_a_server_that_falls_silent_is_left(server: FakeServer, clock: Fak
     assert any(b"HEARTBEAT" in frame for frame in server.requests)
 
 
+async def test_a_token_function_that_fails_is_asked_again_later(server: FakeServer, clock: FakeClock) -> None:
+    answers = iter(["t1", "", "t2"])
+
+    async def token() -> str:
+        answer = next(answers)
+        if not answer:
+            raise OSError("the login is away")
+        return answer
+
+    async with syncline.connect(server.url, clock=clock, token=token) as client:
+        await server.connections[0].drop()
+        first = await state(client, ConnectionState.OFFLINE)
+        clock.advance(60)
+        async for status in client.statuses():
+            if status.state is ConnectionState.OFFLINE and status is not first:
+                assert "the login is away" in status.reason
+                break
+        await come_back(client, clock)
+
+
 async def test_a_message_that_is_none_ends_the_client_as_it_cannot_get_better(
     server: FakeServer, clock: FakeClock
 ) -> None:

@@ -58,18 +58,17 @@ class Fault:
 class Backend:
     """A backend: how to make one, and how it differs from the others.
 
-    `is_file`: another object on the same place sees the same stores. `has_faults`: it can fail at commit.
+    `fails`: the medium can fail at a commit, and `Fault` can make it.
     """
 
     name: str
     make: Callable[[Path, Mint, Fault], Storage]
-    is_file: bool
-    has_faults: bool
+    fails: bool
 
 
 BACKENDS = [
-    Backend("memory", lambda path, mint, fault: MemoryStorage(mint), is_file=False, has_faults=False),
-    Backend("sqlite", lambda path, mint, fault: SqliteStorage(path, mint=mint, fault=fault), True, True),
+    Backend("memory", lambda path, mint, fault: MemoryStorage(mint), fails=False),
+    Backend("sqlite", lambda path, mint, fault: SqliteStorage(path, mint=mint, fault=fault), fails=True),
 ]
 
 #: seq, last seq of its transaction, partner, text

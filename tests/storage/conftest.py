@@ -109,6 +109,14 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 
 
 @pytest.fixture
+async def failing(bench: Bench) -> Bench:
+    """`bench`, of a backend whose medium can fail."""
+    if not bench.backend.fails:
+        pytest.skip(f"{bench.backend.name} declares that it cannot fail at a commit")
+    return bench
+
+
+@pytest.fixture
 async def bench(backend: Backend, tmp_path: Path) -> AsyncIterator[Bench]:
     """An open storage that has the store `notes`."""
     bench = Bench(backend, tmp_path / "test.db")

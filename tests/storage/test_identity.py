@@ -40,11 +40,11 @@ async def test_the_names_of_old_positions_stay(bench: Bench) -> None:
     assert (await bench.answer(single(add("k1")))).at == old.at
 
 
-async def test_five_hundred_idle_openings_mint_nothing(bench: Bench) -> None:
+async def test_a_hundred_idle_openings_mint_nothing(bench: Bench) -> None:
     await bench.result(add("k1"))
     before = await bench.storage.info("notes")
     minted = bench.mint.count
-    for _ in range(500 if not bench.backend.is_file else 20):
+    for _ in range(100):
         await bench.reopen()
     assert await bench.storage.info("notes") == before
     assert bench.mint.count == minted

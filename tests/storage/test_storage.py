@@ -2,7 +2,7 @@
 
 import pytest
 
-from syncline_protocol import DEFAULT_LIMITS
+from syncline_protocol import DEFAULT_LIMITS, Seq
 from syncline_protocol.codec import decode_change
 from syncline_protocol.digest import digest_term
 from syncline_protocol.messages import OpResult
@@ -18,7 +18,7 @@ from .conftest import Bench, add, delete, single, write
 
 async def test_an_add_is_committed_at_the_next_seq_and_its_position_has_a_name(bench: Bench) -> None:
     outcome = await bench.answer(single(add("k1", {"x": 1})))
-    assert outcome == Outcome("ok", (OpResult("ok", 1),), 1, outcome.at)
+    assert outcome == Outcome("ok", (OpResult("ok", Seq(1)),), Seq(1), outcome.at)
     head = await bench.head()
     assert (head.seq, head.count, outcome.at) == (1, 1, head.cursor)
 
@@ -26,13 +26,13 @@ async def test_an_add_is_committed_at_the_next_seq_and_its_position_has_a_name(b
 async def test_a_repeated_add_is_dup_with_the_original_seq(bench: Bench) -> None:
     first = await bench.answer(single(add("k1")))
     await bench.result(add("k2"))
-    assert await bench.answer(single(add("k1"))) == Outcome("dup", (OpResult("dup", 1),), 1, first.at)
+    assert await bench.answer(single(add("k1"))) == Outcome("dup", (OpResult("dup", Seq(1)),), Seq(1), first.at)
 
 
 async def test_an_add_is_dup_after_its_record_was_deleted_and_says_when(bench: Bench) -> None:
     await bench.result(add("k1"))
     await bench.result(delete("k1"))
-    assert await bench.result(add("k1")) == OpResult("dup", 1, deleted=2)
+    assert await bench.result(add("k1")) == OpResult("dup", Seq(1), deleted=Seq(2))
     assert (await bench.head()).seq == 2
 
 
@@ -50,8 +50,8 @@ async def test_the_value_is_compared_as_text(bench: Bench) -> None:
 
 async def test_a_delete_is_ok_once_then_dup_and_absent_for_a_key_never_used(bench: Bench) -> None:
     await bench.result(add("k1"))
-    assert await bench.result(delete("k1")) == OpResult("ok", 2)
-    assert await bench.result(delete("k1")) == OpResult("dup", 2)
+    assert await bench.result(delete("k1")) == OpResult("ok", Seq(2))
+    assert await bench.result(delete("k1")) == OpResult("dup", Seq(2))
     assert await bench.result(delete("k2")) == OpResult("absent")
 
 
@@ -67,7 +67,7 @@ async def test_an_op_with_a_fault_is_answered_with_it(bench: Bench) -> None:
 @pytest.mark.parametrize("key", ["ключ", "🔑", 'a"b\\c', "a'b", "a\x85b", "?", "%s", "{}", "k" * 512])
 async def test_any_key_that_may_be_used_is_found_again(bench: Bench, key: str) -> None:
     await bench.result(add(key))
-    assert await bench.result(add(key)) == OpResult("dup", 1)
+    assert await bench.result(add(key)) == OpResult("dup", Seq(1))
     record = await bench.storage.get("notes", key)
     assert record is not None
     assert decode_change(record.text).key == key
@@ -91,7 +91,7 @@ async def test_a_repeated_write_is_dup_as_a_whole_also_after_later_changes(bench
     await bench.answer(write(delete("k1"), add("k2")))
     again = await bench.answer(replacing)
     assert again.status == "dup"
-    assert again.ops == (OpResult("dup", 2), OpResult("dup", 3, deleted=4))
+    assert again.ops == (OpResult("dup", Seq(2)), OpResult("dup", Seq(3), deleted=Seq(4)))
     assert (again.last_seq, again.at) == (first.last_seq, first.at)
     assert (await bench.head()).seq == 5
 
@@ -246,7 +246,7 @@ async def test_count_and_digest_are_those_of_the_records_that_are_read(bench: Be
         if n % 3 == 0:
             await bench.answer(write(delete(f"a{n // 2}"), add(f"c{n}")))
         head = await bench.head()
-        rows = (await bench.storage.read("notes", 0, head.seq, records_only=True)).rows
+        rows = (await bench.storage.read("notes", Seq(0), head.seq, records_only=True)).rows
         assert head.count == len(rows)
         assert head.digest == sum(digest_term(row.seq, decode_change(row.text).key) for row in rows) % 2**32
 

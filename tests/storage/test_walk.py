@@ -89,13 +89,14 @@ async def test_a_walk_over_nothing_but_dead_records_moves_on(bench: Bench) -> No
     await bench.answers(write(*(delete(f"k{n}") for n in range(count)), atomic=False))
     chunk = await bench.storage.read("notes", Seq(0), Seq(2 * count))
     assert (chunk.to, chunk.rows) == (SCAN_SEQS_MAX, ())
-    assert await bench.walk() == [f"-k{n}" for n in range(SCAN_SEQS_MAX)][:0] + await bench.walk(SCAN_SEQS_MAX)
+    # A DELETE is only left out of the chunk that has its ADD, and here they are further apart.
+    assert await bench.walk() == [f"-k{n}" for n in range(count)]
 
 
 async def test_a_scan_that_stops_inside_a_transaction_goes_on_to_its_end(bench: Bench) -> None:
     await bench.answers(*(single(add(f"k{n}", "")) for n in range(SCAN_SEQS_MAX - 1)))
-    await bench.answers(*(single(delete(f"k{n}")) for n in range(0)), write(add("a"), add("b"), add("c")))
-    await bench.answers(write(*(delete(f"k{n}") for n in range(SCAN_SEQS_MAX - 1))))
+    await bench.answer(write(add("a"), add("b"), add("c")))
+    await bench.answer(write(*(delete(f"k{n}") for n in range(SCAN_SEQS_MAX - 1))))
     upto = (await bench.head()).seq
     chunk = await bench.storage.read("notes", Seq(0), upto)
     assert chunk.to == SCAN_SEQS_MAX + 2

@@ -110,13 +110,13 @@ async def _load(url: str, store: str, file: BinaryIO, tally: _Tally, progressed:
 async def _add_lines(
     client: Client, store: str, file: BinaryIO, tally: _Tally, progressed: Callable[[int], None]
 ) -> list[Stop | SynclineError]:
-    """Add line after line, up to the first fault; what is under way by then is waited for, so that the tally is true."""
+    """Add line after line, up to the first fault. What is under way by then is waited for, so the tally is true."""
     faults: list[Stop | SynclineError] = []
     room = asyncio.Semaphore(_IN_FLIGHT)
 
-    async def add(line: bytes, where: str) -> None:
+    async def add(record: _Line, where: str) -> None:
         try:
-            await _add(client, store, _record_of(line, where), where, tally)
+            await _add(client, store, record, where, tally)
         except (Stop, SynclineError) as fault:
             faults.append(fault)
         finally:
@@ -128,7 +128,8 @@ async def _add_lines(
                 await room.acquire()
                 if faults:
                     break
-                adding.create_task(add(line, f"{file.name}:{number}"))
+                where = f"{file.name}:{number}"
+                adding.create_task(add(_record_of(line, where), where))
         except Stop as fault:
             faults.append(fault)
     return faults
@@ -158,9 +159,9 @@ def _record_of(line: bytes, where: str) -> _Line:
 
 
 async def _lines_of(file: BinaryIO, progressed: Callable[[int], None]) -> AsyncIterator[tuple[int, bytes]]:
-    """Yield the lines that are not empty, with their numbers. A thread reads, as stdin may keep one waiting."""
+    """Yield the lines that are not empty, with their numbers."""
     number, rest = 0, b""
-    while chunk := await asyncio.to_thread(_read, file):
+    while chunk := await _read(file):
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             number += 1
@@ -173,7 +174,25 @@ async def _lines_of(file: BinaryIO, progressed: Callable[[int], None]) -> AsyncI
         yield number + 1, rest
 
 
-def _read(file: BinaryIO) -> bytes:
-    """Read what is there, rather than wait until a whole piece is."""
-    read1: Callable[[int], bytes] = getattr(file, "read1", file.read)
-    return read1(_READ_BYTES)
+async def _read(file: BinaryIO) -> bytes:
+    """Return what is there, rather than wait until a whole piece is.
+
+    A pipe or terminal is only read when it has something: a thread that waits in a read cannot be interrupted, and
+    would keep the command from ending.
+    """
+    try:
+        descriptor = file.fileno()
+    except (OSError, ValueError):
+        return file.read(_READ_BYTES)
+    readable = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    try:
+        loop.add_reader(descriptor, readable.set)
+    except PermissionError:
+        # Regular files cannot be waited for, and always have something.
+        return os.read(descriptor, _READ_BYTES)
+    try:
+        await readable.wait()
+    finally:
+        loop.remove_reader(descriptor)
+    return os.read(descriptor, _READ_BYTES)

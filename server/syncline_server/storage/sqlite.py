@@ -18,7 +18,7 @@ from typing import TypeVar
 from syncline_protocol.cursor import Seq
 from syncline_protocol.transaction import Transaction
 
-from .base import Appended, Chunk, Record, Row, StorageError, StorageUnavailable, StoreInfo, StoreUnknown
+from .base import Appended, Chunk, Record, Row, StorageUnavailable, StoreInfo, StoreUnknown
 from .file_lock import FileLock
 from .sqlite_link import Link
 from .sqlite_reader import fetch_rows, find_record, live_ranges, read_chunk
@@ -180,10 +180,10 @@ class SqliteStorage:
             raise StoreUnknown(store)
         try:
             return await self._read(lambda connection: work(connection, state.id))
-        except StorageError as error:
-            current = writer.stores.get(store)
-            if current is None or current.id != state.id:
-                # It was dropped while this read waited, and the read found no table.
+        except StorageUnavailable as error:
+            # It may have been dropped while this read waited: then the read found no table.
+            found = await self._read(lambda connection: read_stores(connection, store))
+            if [id_ for id_, _ in found] != [state.id]:
                 raise StoreUnknown(store) from error
             raise
 

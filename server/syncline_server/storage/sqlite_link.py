@@ -26,7 +26,12 @@ class Link(aiosqlite.Connection):
     async def connect(cls, connector: Callable[[], sqlite3.Connection]) -> Self:
         """Start the thread and open the connection. Raises what `connector` raises."""
         link = cls(connector)
-        await link
+        try:
+            await link
+        except Exception:
+            # The thread is about to end; it must not outlive the event loop that it reports its end to.
+            link._thread.join()
+            raise
         return link
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
