@@ -17,7 +17,8 @@ FOLDER = Path(__file__).parent / "reference"
 def settings_page() -> str:
     """Return `settings.md`."""
     rows = "\n".join(
-        f"| `{s.name}` | `{flag_name(s.name)}` | `{env_name(s.name)}` | `{s.default}` | {s.metadata['help']} |"
+        f"| `{s.name}` | `{flag_name(s.name)}` | `{env_name(s.name)}` | {_default_text(s.default)} "
+        f"| {s.metadata['help']} |"
         for s in fields(Settings)
     )
     return f"""# Settings of the server
@@ -33,6 +34,12 @@ the default. A name that is no setting stops the start, in the file and among th
 
 Switches have a form that turns them off, as in `--no-demo`; as a variable they are `true` or `false`.
 """
+
+
+def _default_text(default: object) -> str:
+    if default == "":
+        return "none"
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
 def errors_page() -> str:
@@ -65,7 +72,9 @@ A WebSocket is closed with one of these. A client that meets a code which is not
 
 def limits_page() -> str:
     """Return `limits.md`."""
-    announced = "\n".join(f"| `{name}` | {getattr(DEFAULT_LIMITS, name):,} |" for name in DEFAULT_LIMITS.__struct_fields__)
+    announced = "\n".join(
+        f"| `{name}` | {getattr(DEFAULT_LIMITS, name):,} |" for name in DEFAULT_LIMITS.__struct_fields__
+    )
     return f"""# Limits
 
 WELCOME announces these; sizes are bytes of UTF-8. They are constants of the protocol's version, because a transaction
@@ -76,15 +85,15 @@ that was accepted once has to fit into a frame for ever.
 {announced}
 
 Besides: a value is nested at most {VALUE_DEPTH_MAX} deep; HELLO comes within {HELLO_TIMEOUT_S:g} s; both sides send a
-heartbeat every {HEARTBEAT_S:g} s; a server takes a client that it has not heard for {SILENCE_MAX_S:g} s for gone, a client a
-server after three missing heartbeats.
+heartbeat every {HEARTBEAT_S:g} s; a server takes a client that it has not heard for {SILENCE_MAX_S:g} s for gone, a
+client a server after three missing heartbeats.
 """
 
 
 def metrics_page() -> str:
     """Return `metrics.md`."""
     rows = "\n".join(
-        f"| `syncline_{s.name}{'_total' if s.kind == 'counter' else ''}` | {s.kind} | {s.label or '–'} | {s.help} |"
+        f"| `syncline_{s.name}{'_total' if s.kind == 'counter' else ''}` | {s.kind} | {s.label or 'none'} | {s.help} |"
         for s in SERIES
     )
     return f"""# Metrics

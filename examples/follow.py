@@ -19,7 +19,7 @@ def position_of(path: Path) -> tuple[str, str | None]:
             if line.startswith(b'{"to":') and line.endswith(b"\n"):
                 last, end = json.loads(line), size
         file.truncate(end)
-    return str(last["to"]), last["known"]
+    return str(last["to"]), last.get("known")
 
 
 async def follow(store: str, path: Path) -> None:

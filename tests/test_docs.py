@@ -2,13 +2,17 @@
 
 import importlib.util
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import click
 import pytest
 
+import syncline
 from syncline.cli import main as command_line
+from syncline_server.http.operation import Operation
+from syncline_server.routes import OPERATIONS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -29,20 +33,49 @@ def test_pages_made_from_tables_are_up_to_date(page: str) -> None:
     assert (DOCS / "reference" / page).read_text() == build_reference().PAGES[page](), "run `make docs`"
 
 
+def commands_of(group: click.Group, prefix: str) -> Iterator[tuple[str, click.Command]]:
+    """Yield every command below a group, with the words that call it."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield f"{prefix} {name}", command
+        if isinstance(command, click.Group):
+            yield from commands_of(command, f"{prefix} {name}")
+
+
 def test_every_command_and_flag_is_in_the_reference_of_the_command_line() -> None:
     text = (DOCS / "reference" / "cli.md").read_text()
-    context = click.Context(command_line)
     assert isinstance(command_line, click.Group)
-    for name in command_line.list_commands(context):
-        assert f"syncline {name}" in text, name
-        command = command_line.get_command(context, name)
-        assert command is not None
-        if name == "serve":  # its flags are the settings
+    for words, command in commands_of(command_line, "syncline"):
+        assert words in text, words
+        if words == "syncline serve":  # its flags are the settings
             continue
         for parameter in command.params:
             for flag in parameter.opts:
                 if flag.startswith("--") and flag != "--help":
-                    assert flag in text, f"{name} {flag}"
+                    assert flag in text, f"{words} {flag}"
+
+
+def test_every_public_name_is_in_the_reference_of_the_client() -> None:
+    text = (DOCS / "reference" / "python.md").read_text()
+    for name in syncline.__all__:
+        assert re.search(rf"`{name}[`(]", text), name
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_every_route_is_in_the_reference_of_http_with_all_that_it_takes_and_refuses(operation: Operation) -> None:
+    text = (DOCS / "reference" / "http.md").read_text()
+    _, heading, rest = text.partition(f"### `{operation.method} {operation.path}`\n")
+    assert heading
+    section = rest.partition("\n### ")[0].partition("\n## ")[0]
+    names = [parameter.name for parameter in operation.parameters] + [header.name for header in operation.headers]
+    for name in names:
+        assert f"`{name}`" in section, name
+    for code in operation.refusals:
+        assert f"`{code}`" in section, code
+    for answer in operation.answers:
+        assert re.search(rf"\b{answer.status}\b", section), answer.status
 
 
 @pytest.mark.parametrize("path", sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md")]), ids=lambda p: p.name)

@@ -323,6 +323,10 @@ class ServerSession:
 
     # --- time ---
 
+    def heard(self, now: float) -> None:
+        """Begin to count silence anew: the shell did not listen until now, so it cannot call the peer silent."""
+        self._heard_at = now
+
     def next_deadline(self) -> float | None:
         """Return when `tick` has something to do, or None after the end."""
         if self.close_code is not None:

@@ -2,8 +2,8 @@
 
 While one append is under way new writes gather for the next, so the batch grows with the load and a lone writer
 waits for nobody. Owns the order of things after a commit: durable, then published to the feeds, then acknowledged
-(P1, P2). A failed append has an unknown outcome: its writes are answered `retry`, the storage is opened anew and
-the feeds are checked against it before the next append.
+(P1, P2). A failed append has an unknown outcome, whatever it failed with: its writes are answered `retry`, the
+storage is opened anew and the feeds are checked against it before the next append.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from syncline_protocol.transaction import Transaction
 from .log import Log
 from .metrics import Counts
 from .storage.base import Appended, Commit, Outcome, Storage, StorageError, StorageFull, StorageUnavailable
+from .turns import Turns
 
 __all__ = ["Answer", "Committer", "Writer"]
 
@@ -24,6 +25,9 @@ Answer = Outcome | StorageError
 #: An append takes at most about so many ops and bytes, so that an ack never waits for a whole flood.
 _APPEND_OPS_MAX = 4096
 _APPEND_BYTES_MAX = 8 * 1024 * 1024
+
+#: So many turns of the event loop, about 20 µs each, may bring nothing before those that wait are committed.
+_IDLE_TURNS_MAX = 8
 
 #: Between two tries to open a storage that failed.
 _REOPEN_S = 0.5
@@ -38,6 +42,7 @@ class Writer(Protocol):
 
 class Committer:
     """Args:
+    turns: lets appends go before fan-out.
     publish: takes each commit, before the acks go out.
     recheck: compares the feeds with the storage after it was opened anew.
     now_ms: the wall clock in ms since 1970; now: a monotonic clock in seconds.
@@ -48,6 +53,7 @@ class Committer:
         storage: Storage,
         counts: Counts,
         log: Log,
+        turns: Turns,
         *,
         publish: Callable[[Commit], None],
         recheck: "Callable[[], asyncio.Future[None]]",
@@ -57,15 +63,18 @@ class Committer:
         self._storage = storage
         self._counts = counts
         self._log = log
+        self._turns = turns
         self._publish = publish
         self._recheck = recheck
         self._now_ms = now_ms
         self._now = now
         self._waiting: list[tuple[Transaction, Writer, int]] = []
+        self._answered = 0
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
+        self._suspicion: StorageUnavailable | None = None
         self.available = True
 
     def start(self) -> None:
@@ -90,24 +99,54 @@ class Committer:
         self._wake.set()
         self._idle.clear()
 
+    def suspect(self, error: StorageUnavailable) -> None:
+        """Open the storage anew: something beside an append failed, and left it in an unknown state.
+
+        The next append would find that out, but readers cannot wait until somebody writes.
+        """
+        if self.available and not isinstance(error, StorageFull):
+            self._suspicion = error
+            self._wake.set()
+            self._idle.clear()
+
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
-            batch = self._take()
-            try:
-                appended = await self._append(batch)
-            except StorageFull as error:
-                self._log.error("storage_full", error=str(error))
-                self._answer(batch, [error] * len(batch))
-            except StorageError as error:
-                await self._recover(batch, error)
+            if self._suspicion is not None:
+                await self._recover([], self._suspicion)
             else:
-                for commit in appended.commits:
-                    self._publish(commit)
-                self._answer(batch, appended.outcomes)
-            if not self._waiting:
+                await self._gather()
+                await self._commit(self._take())
+            if not self._waiting and self._suspicion is None:
                 self._wake.clear()
                 self._idle.set()
+
+    async def _commit(self, batch: list[tuple[Transaction, Writer, int]]) -> None:
+        self._answered = len(batch)
+        try:
+            appended = await self._append(batch)
+            for commit in appended.commits:
+                self._publish(commit)
+        except StorageFull as error:
+            self._log.error("storage_full", error=str(error))
+            self._answer(batch, [error] * len(batch))
+        except Exception as error:
+            # A mistake of ours leaves no more certainty than a disk that fails; a committer that is dead would leave
+            # every writer without an answer.
+            await self._recover(batch, error)
+        else:
+            self._answer(batch, appended.outcomes)
+
+    async def _gather(self) -> None:
+        """Wait for those who were just answered, as long as they come: a flush for all of them costs no more.
+
+        Each turn of the event loop reads what has arrived; the first turn that brings nothing ends it.
+        """
+        idle_turns = 0
+        while len(self._waiting) < self._answered and idle_turns < _IDLE_TURNS_MAX:
+            before = len(self._waiting)
+            await asyncio.sleep(0)
+            idle_turns = idle_turns + 1 if len(self._waiting) == before else 0
 
     def _take(self) -> list[tuple[Transaction, Writer, int]]:
         waiting = self._waiting
@@ -124,7 +163,11 @@ class Committer:
     async def _append(self, batch: list[tuple[Transaction, Writer, int]]) -> Appended:
         transactions = [transaction for transaction, _, _ in batch]
         began = self._now()
-        appended = await self._storage.append(transactions, self._now_ms())
+        self._turns.append_begins()
+        try:
+            appended = await self._storage.append(transactions, self._now_ms())
+        finally:
+            self._turns.append_ended()
         self._counts.commits += 1
         self._counts.commit_seconds.observe(self._now() - began)
         self._counts.commit_ops.observe(sum([len(transaction.ops) for transaction in transactions]))
@@ -137,22 +180,32 @@ class Committer:
         for writer, own in by_writer.items():
             writer.answered(own)
 
-    async def _recover(self, batch: list[tuple[Transaction, Writer, int]], error: StorageError) -> None:
+    async def _recover(self, batch: list[tuple[Transaction, Writer, int]], error: Exception) -> None:
         """Open the storage anew; until that succeeds every write is answered `retry` at once."""
         self.available = False
+        self._suspicion = None
         self._counts.commit_failures += 1
-        self._log.error("storage_failed", error=str(error))
-        self._answer(batch, [error] * len(batch))
+        reason = self._unavailable("storage_failed", error)
+        self._answer(batch, [reason] * len(batch))
         while True:
             waiting, self._waiting = self._waiting, []
-            self._answer(waiting, [error] * len(waiting))
+            self._answer(waiting, [reason] * len(waiting))
+            # Nothing waits and nothing is under way: who drains or stops must not wait for a storage that stays away.
+            self._idle.set()
             try:
                 await self._storage.open()
+                await self._recheck()
                 break
-            except StorageError as again:
-                self._log.error("storage_still_failing", error=str(again))
-                error = again if isinstance(again, StorageUnavailable) else error
+            except Exception as again:
+                reason = self._unavailable("storage_still_failing", again)
                 await asyncio.sleep(_REOPEN_S)
-        await self._recheck()
         self.available = True
         self._log.warning("storage_reopened")
+
+    def _unavailable(self, event: str, error: Exception) -> StorageUnavailable:
+        """Log a failure and return the form in which writers are told of it."""
+        if isinstance(error, StorageUnavailable):
+            self._log.error(event, error=str(error))
+            return error
+        self._log.error(event, exc_info=error)
+        return StorageUnavailable(f"the server failed: {type(error).__name__}")

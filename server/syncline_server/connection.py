@@ -2,9 +2,13 @@
 
 Takes text frames from the transport to the session, carries out the events that come of them, and writes what the
 session has to say. It belongs to no ASGI server and to no socket: tests join it to a client in memory. Back-pressure:
-a peer that does not read its answers, or has too many writes open, is not read from.
+a peer that does not take its answers, or has too much open, is not read from. One that is only slow to take its
+batches is: its heartbeats, acks and UNSUBSCRIBE must not wait for the end of a long catch-up.
 """
 
+import asyncio
+from collections import deque
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING
 
 from syncline_protocol.cursor import Cursor
@@ -34,16 +38,29 @@ __all__ = ["Connection", "error_code_of"]
 #: A client whose write got no certain answer is asked to wait this long.
 _RETRY_AFTER_MS = 1000
 
+#: What a full transport takes of answers on top, before nothing more is read. Far more than a heartbeat and a few acks.
+_ANSWERS_BYTES_MAX = 64 * 1024
+
+#: Writes of so many bytes may wait for an answer: four of the largest, or a full window of small ones.
+_WRITES_BYTES_MAX = 4 * 1024 * 1024
+
+#: FETCHes that wait for their turn; each is one line of text.
+_FETCHES_MAX = 16
+
 
 class Connection:
     """One WebSocket, from accept to close. The transport is set once it is accepted."""
 
     __slots__ = (
+        "_answers_bytes",
         "_closed",
+        "_fetches",
+        "_has_room",
         "_paused",
         "_stalled_since",
         "_subscriptions",
         "_unsent_before",
+        "_writes_bytes",
         "hub",
         "session",
         "transport",
@@ -55,6 +72,10 @@ class Connection:
         self.session = session
         self.hub = hub
         self._subscriptions: dict[int, Subscription] = {}
+        self._fetches: deque[Fetch] = deque()
+        self._has_room: asyncio.Future[None] | None = None
+        self._answers_bytes = 0
+        self._writes_bytes = 0
         self._closed = False
         self._paused = False
         self._stalled_since: float | None = None
@@ -76,6 +97,7 @@ class Connection:
         for subscription in self._subscriptions.values():
             subscription.feed.remove(subscription)
         self._subscriptions.clear()
+        self._note_room()
 
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:
@@ -96,7 +118,8 @@ class Connection:
             self.flush()
         elif type(event) is WriteRequested:
             self.hub.submit(event.transaction, self, event.id)
-            if self.session.in_flight >= self.session.limits.in_flight_max:
+            self._writes_bytes += len(payload)
+            if not self._may_read:
                 self._pause()
         else:
             self._carry_out(event)
@@ -107,17 +130,37 @@ class Connection:
         self.flush()
 
     def on_full(self) -> None:
-        """The peer reads slower than we write: its subscriptions lag, and its requests wait."""
+        """The peer reads slower than we write: its subscriptions lag."""
         for subscription in self._subscriptions.values():
             subscription.feed.fall_behind(subscription)
-        self._pause()
 
     def on_drained(self) -> None:
         """There is room again."""
         self._stalled_since = None
+        self._answers_bytes = 0
+        if self._has_room is not None:
+            # A FETCH goes first, as its subscription would fill the transport again before its turn; see `_fetch`.
+            self._note_room()
+        else:
+            self._advance()
+        self._resume_if_possible()
+
+    def _advance(self) -> None:
         for subscription in self.subscriptions:
             subscription.advance()
-        self._resume_if_possible()
+
+    def _note_room(self) -> None:
+        if self._has_room is not None and not self._has_room.done():
+            self._has_room.set_result(None)
+
+    @property
+    def _may_read(self) -> bool:
+        return (
+            self.session.in_flight < self.session.limits.in_flight_max
+            and self._writes_bytes < _WRITES_BYTES_MAX
+            and self._answers_bytes < _ANSWERS_BYTES_MAX
+            and len(self._fetches) < _FETCHES_MAX
+        )
 
     def _pause(self) -> None:
         if not self._paused:
@@ -125,8 +168,9 @@ class Connection:
             self.transport.pause_reading()
 
     def _resume_if_possible(self) -> None:
-        if self._paused and not self.transport.full and self.session.in_flight < self.session.limits.in_flight_max:
+        if self._paused and self._may_read:
             self._paused = False
+            self.session.heard(self.hub.now())
             self.transport.resume_reading()
 
     # --- events of the session ---
@@ -140,13 +184,21 @@ class Connection:
                 if opening is not None:
                     self._open(request.id, opening)
                 else:
-                    self.hub.spawn(self._subscribe(request))
+                    self.hub.spawn(self._answer_later(self._subscribe(request)))
             case UnsubscribeRequested(request_id):
                 self._unsubscribe(request_id)
             case FetchRequested(request):
-                self.hub.spawn(self._fetch(request))
+                self._queue_fetch(request)
             case WriteRequested():
                 raise AssertionError("writes do not come this way")
+
+    async def _answer_later(self, work: Coroutine[object, object, None]) -> None:
+        try:
+            await work
+        except Exception:
+            # The request would stay without an answer, and its client would wait for one.
+            self.close(CloseCode.FAILED, "the server failed")
+            raise
 
     async def _subscribe(self, request: Subscribe) -> None:
         try:
@@ -180,10 +232,10 @@ class Connection:
         self._subscriptions[request_id] = subscription
         feed.add(subscription)
         if feed.ended:
-            feed.end(subscription, "store_dropped")
+            feed.end(subscription, feed.end_reason)
             return
         for frame in opening.live_frames:
-            self.transport.write(frame)
+            self._write_answer(frame)
         subscription.advance()
 
     def _unsubscribe(self, request_id: int) -> None:
@@ -198,19 +250,42 @@ class Connection:
         self.session.ended(subscription.id, reason, at)
         self.flush()
 
+    def _queue_fetch(self, request: Fetch) -> None:
+        # One after the other: FILLs do not say which FETCH they answer, and only their order does.
+        self._fetches.append(request)
+        if len(self._fetches) == 1:
+            self.hub.spawn(self._answer_later(self._fetch_all()))
+        if not self._may_read:
+            self._pause()
+
+    async def _fetch_all(self) -> None:
+        while self._fetches:
+            await self._fetch(self._fetches[0])
+            self._fetches.popleft()
+            self._advance()
+            self._resume_if_possible()
+
     async def _fetch(self, request: Fetch) -> None:
         subscription = self._subscriptions.get(request.id)
         if subscription is None:
             return
         try:
             async for payload in self.hub.fill(subscription.feed, request.seqs):
+                await self._wait_for_room()
                 if self._subscriptions.get(request.id) is not subscription:
                     return
                 self.transport.write(payload)
+                self._advance()
         except StorageError as error:
             self.refuse(request.id, error_code_of(error), str(error))
         except RemoteProtocolError as error:
             self.refuse(request.id, error.code, error.message)
+
+    async def _wait_for_room(self) -> None:
+        while self.transport.full and not self._closed:
+            self._has_room = asyncio.get_running_loop().create_future()
+            await self._has_room
+            self._has_room = None
 
     # --- answers ---
 
@@ -228,6 +303,8 @@ class Connection:
             self.hub.counts.writes[result.status] += 1
         if results:
             self.session.wrote(results)
+        if not self.session.in_flight:
+            self._writes_bytes = 0
         self.flush()
         self._resume_if_possible()
 
@@ -243,12 +320,19 @@ class Connection:
         if self._closed:
             return
         for payload in self.session.data_to_send():
-            self.transport.write(payload)
+            self._write_answer(payload)
         if self.session.close_code is not None:
             self._closed = True
             self.hub.counts.connections_closed[str(self.session.close_code)] += 1
             self._leave_feeds()
             self.transport.close(self.session.close_code, self.session.close_reason[:100])
+
+    def _write_answer(self, payload: bytes) -> None:
+        self.transport.write(payload)
+        if self.transport.full:
+            self._answers_bytes += len(payload)
+            if not self._may_read:
+                self._pause()
 
     def say_goodbye(self, after_ms: int, jitter_ms: int) -> None:
         """Announce that the server goes away; requests under way are still answered."""
@@ -264,8 +348,10 @@ class Connection:
 
     def tick(self, now: float) -> None:
         """Act on deadlines; the hub calls it about once a second."""
+        if self._paused:
+            self.session.heard(now)
         if self.session.tick(now):
-            self.session.heartbeat({s.feed.store: s.feed.published.cursor for s in self._subscriptions.values()})
+            self.session.heartbeat({s.feed.store: s.feed.tail.head.cursor for s in self._subscriptions.values()})
         self.flush()
         self._check_progress(now)
 

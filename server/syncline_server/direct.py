@@ -8,14 +8,20 @@ request, which uvicorn lacks.
 """
 
 import asyncio
+import fcntl
+import socket
+import sys
+import termios
 from typing import Any, cast
 
+from uvicorn._types import ASGIReceiveEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 from websockets.http11 import Request
 
-from .frame import Frame, text_frame
-from .transport import HIGH_WATER_BYTES, Receiver
+from . import frame as shared
+from .transport import CLOSE_TIMEOUT_S, HIGH_WATER_BYTES, Receiver
 
 __all__ = ["ABORT_EXTENSION", "EXTENSION", "DirectWebSocket", "HeadDeadline"]
 
@@ -24,9 +30,6 @@ EXTENSION = "syncline.direct"
 
 #: The same for HTTP: a function that drops the socket of a request at once.
 ABORT_EXTENSION = "syncline.abort"
-
-#: A peer that does not take our last bytes and the close frame within this time is dropped.
-_CLOSE_TIMEOUT_S = 3.0
 
 #: The head of a request has to be there this long after the connection was made; a whole slowloris costs no more.
 _HEAD_TIMEOUT_S = 5.0
@@ -37,6 +40,8 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
 
     receiver: Receiver | None = None
     full = False
+    _held = False
+    _pong = b""
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
@@ -51,20 +56,22 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         self.transport.set_write_buffer_limits(high=HIGH_WATER_BYTES, low=HIGH_WATER_BYTES // 4)
 
     def write(self, payload: bytes) -> None:
-        self.transport.write(text_frame(payload))
+        self.transport.write(shared.text_frame(payload))
 
-    def write_frame(self, frame: Frame) -> None:
+    def write_frame(self, frame: shared.Frame) -> None:
         self.transport.write(frame.wire)
 
     def unsent_bytes(self) -> int:
-        return self.transport.get_write_buffer_size()
+        return self.transport.get_write_buffer_size() + _unacknowledged_bytes(self.transport.get_extra_info("socket"))
 
     def pause_reading(self) -> None:
+        self._held = True
         if not self.read_paused and not self.transport.is_closing():
             self.read_paused = True
             self.transport.pause_reading()
 
     def resume_reading(self) -> None:
+        self._held = False
         if self.read_paused and not self.transport.is_closing():
             self.read_paused = False
             self.transport.resume_reading()
@@ -76,12 +83,49 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
         self.resume_reading()
-        self.close_timer = self.loop.call_later(_CLOSE_TIMEOUT_S, self.abort)
+        self._drop_soon()
+
+    def _drop_soon(self) -> None:
+        # A socket that is being closed is no longer counted, and must not stay for a peer that does not read.
+        if self.close_timer is None and not self.disconnected:
+            self.close_timer = self.loop.call_later(CLOSE_TIMEOUT_S, self.abort)
 
     def abort(self) -> None:
         self.transport.abort()
 
+    async def receive(self) -> ASGIReceiveEvent:
+        """Return what was read before `attach`, then the end. It leaves a pause of the receiver alone."""
+        message = await self.queue.get()
+        if self.queue.empty() and not self._held:
+            self.resume_reading()
+        return message
+
     # --- the socket's side ---
+
+    def handle_cont(self, event: Frame) -> None:
+        # In one piece: the limit is on bytes, and a list would grow by each of a million empty fragments.
+        whole = self.frames[0] if isinstance(self.frames[0], bytearray) else bytearray(self.frames[0])
+        whole += event.data
+        self.frames = [cast(bytes, whole)]
+        if event.fin:
+            self.frames = [bytes(whole)]
+            self.send_receive_event_to_app()
+
+    def handle_ping(self) -> None:
+        # Pongs are the one thing that a peer can have us write without limit. While it does not read, the newest one
+        # is answered once it does (RFC 6455, 5.5.3); after our close frame none is.
+        if self.close_sent or (self.full and self.conn.close_rcvd is None):
+            self._pong = b"".join(self.conn.data_to_send()[-1:]) or self._pong
+        else:
+            super().handle_ping()
+
+    def handle_close(self, event: Frame) -> None:
+        super().handle_close(event)
+        self._drop_soon()
+
+    def handle_parser_exception(self) -> None:
+        super().handle_parser_exception()
+        self._drop_soon()
 
     def send_receive_event_to_app(self) -> None:
         if self.receiver is None:
@@ -105,6 +149,9 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         self.full = False
+        if self._pong and not self.close_sent:
+            self.transport.write(self._pong)
+            self._pong = b""
         if self.receiver is not None:
             self.receiver.on_drained()
 
@@ -113,6 +160,18 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         if self.receiver is not None:
             self.receiver.lost()
             self.receiver = None
+
+
+def _unacknowledged_bytes(tcp: socket.socket) -> int:
+    """Return what the kernel holds for the peer. It takes more from us by tens of kilobytes, which a slow peer needs
+    a minute for; only this shows meanwhile that it reads.
+    """
+    if sys.platform != "linux":
+        return 0
+    try:
+        return int.from_bytes(fcntl.ioctl(tcp.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except OSError:
+        return 0
 
 
 class HeadDeadline(HttpToolsProtocol):

@@ -11,7 +11,7 @@ published (P2); a round costs one encoding, whatever the number of subscribers.
 """
 
 import asyncio
-from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from syncline_protocol.codec import encode
@@ -22,9 +22,10 @@ from syncline_protocol.messages import Behind, CaughtUp, EndReason
 from .frame import Frame
 from .framecache import FrameCache
 from .metrics import Counts
-from .storage.base import Chunk, Commit, Head, Storage, StorageError, StoreInfo
+from .storage.base import Chunk, Commit, Head, Storage, StorageError, StorageUnavailable, StoreInfo, StoreUnknown
 from .tail import Tail
 from .transport import Transport
+from .turns import Turns
 
 __all__ = ["Feed", "Subscription"]
 
@@ -32,10 +33,7 @@ __all__ = ["Feed", "Subscription"]
 _COLD_READS_MAX = 4
 
 #: A round writes to so many sockets before it lets other work in.
-_SLICE = 250
-
-#: The share of the time that rounds may take: the rest is for reading, committing and acknowledging.
-_ROUND_DUTY = 0.75
+_SLICE = 500
 
 
 class Subscriber(Protocol):
@@ -75,7 +73,7 @@ class Feed:
         feed_id: the name that BATCH frames carry.
         info: the store, freshly read; the feed follows it from this head on.
         cache: frames of catch-ups, shared by all feeds.
-        now: a monotonic clock in seconds.
+        turns: lets appends go before rounds.
     """
 
     def __init__(
@@ -85,8 +83,7 @@ class Feed:
         storage: Storage,
         counts: Counts,
         cache: FrameCache,
-        *,
-        now: Callable[[], float],
+        turns: Turns,
     ) -> None:
         self.id = feed_id
         self.store = info.name
@@ -97,11 +94,10 @@ class Feed:
         self._live: dict[Subscription, None] = {}
         self._storage = storage
         self._counts = counts
-        self._now = now
-        self._round_scheduled: asyncio.Handle | None = None
+        self._round_scheduled = False
         self._round_running = False
-        self._next_round_at = 0.0
         self._cache = cache
+        self._turns = turns
         self._cold_waiting: dict[Seq, list[Subscription]] = {}
         self._cold_tasks: dict[Seq, asyncio.Task[None]] = {}
         self._cold_slots = asyncio.Semaphore(_COLD_READS_MAX)
@@ -126,20 +122,16 @@ class Feed:
         self.tail.trim(bytes_max, self.published.seq)
 
     def _schedule_round(self) -> None:
-        if self._round_scheduled is not None or self._round_running or self._ended:
+        if self._round_scheduled or self._round_running or self._ended:
             return
-        loop = asyncio.get_running_loop()
-        wait_s = self._next_round_at - self._now()
-        if wait_s <= 0:
-            self._round_scheduled = loop.call_soon(self._begin_round)
-        else:
-            self._round_scheduled = loop.call_later(wait_s, self._begin_round)
+        self._round_scheduled = True
+        self._turns.soon_after_others(self._begin_round)
 
     def _begin_round(self) -> None:
         """Publish everything up to the tail's head, to those who are live now."""
-        self._round_scheduled = None
+        self._round_scheduled = False
         after, head = self.published.seq, self.tail.head
-        if after == head.seq:
+        if after == head.seq or self._ended:
             return
         self.published = head
         self._moved.set()
@@ -148,7 +140,7 @@ class Feed:
             return
         frames = self._frames(after, head)
         self._round_running = True
-        self._write_slice(frames, list(self._live), 0, 0.0)
+        self._write_slice(frames, list(self._live), 0)
 
     def _frames(self, after: Seq, head: Head) -> list[Frame]:
         frames = []
@@ -158,8 +150,7 @@ class Feed:
             after = to
         return frames
 
-    def _write_slice(self, frames: list[Frame], targets: list[Subscription], start: int, spent_s: float) -> None:
-        began = self._now()
+    def _write_slice(self, frames: list[Frame], targets: list[Subscription], start: int) -> None:
         end = start + _SLICE
         delivered = 0
         for frame in frames:
@@ -173,13 +164,11 @@ class Feed:
                     written += 1
             delivered += written * len(frame.texts)
         self._counts.changes_delivered += delivered
-        spent_s += self._now() - began
         if end < len(targets):
-            asyncio.get_running_loop().call_soon(self._write_slice, frames, targets, end, spent_s)
+            self._turns.soon(partial(self._write_slice, frames, targets, end))
             return
         self._round_running = False
         self._counts.rounds += 1
-        self._next_round_at = self._now() + spent_s * (1 / _ROUND_DUTY - 1)
         if self.tail.head.seq != self.published.seq:
             self._schedule_round()
 
@@ -269,10 +258,15 @@ class Feed:
             async with self._cold_slots:
                 frame = await self._read_frame(after)
         except StorageError:
-            # The connection is closed with FAILED below; its client comes back with its cursor.
             self._counts.cold_reads_failed += 1
+        finally:
+            # Also if it fails in a way that nobody expects, or whoever comes to this position would wait for ever.
+            del self._cold_tasks[after]
+            self._serve_waiting(after, frame)
+
+    def _serve_waiting(self, after: Seq, frame: Frame | None) -> None:
+        """Let those go on who waited for a cold read; without a frame they have to come back with their cursors."""
         waiting = self._cold_waiting.pop(after, [])
-        del self._cold_tasks[after]
         if frame is not None and waiting and frame.to < self.tail.base and self._cache.get(self.id, frame.to) is None:
             # One piece ahead, so that the storage works while the sockets drain.
             self._start_reading(frame.to)
@@ -301,17 +295,31 @@ class Feed:
         frame = self._frame_at_hand(after)
         if frame is not None:
             return frame
+        self._require_followed()
         published = self.published
         chunk: Chunk = await self._storage.read(self.store, after, published.seq)
+        self._require_followed()
         self._counts.cold_reads += 1
         frame = Frame(self.id, published.lineage, after, chunk.to, [row.text for row in chunk.rows])
         self._cache.keep(self.id, frame)
         return frame
 
+    def _require_followed(self) -> None:
+        # After a drop the name may be that of another store, and what is read there its rows.
+        if self._ended and self._end_reason == "store_dropped":
+            raise StoreUnknown(self.store)
+        if self._ended:
+            raise StorageUnavailable("the feed ended while it was read")
+
     async def wait_above(self, after: Seq) -> None:
         """Return when something above `after` is published, or the feed has ended."""
         while self.published.seq <= after and not self._ended:
             await self._moved.wait()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything that is durable, and so may have been acknowledged, is published."""
+        return self.published.seq == self.tail.head.seq
 
     async def settled(self) -> None:
         """Return when everything that is durable now is published too, or the feed has ended."""
@@ -339,8 +347,6 @@ class Feed:
         """End the feed: the store is gone or its history cannot be followed any more."""
         self._ended, self._end_reason = True, reason
         self._moved.set()
-        if self._round_scheduled is not None:
-            self._round_scheduled.cancel()
         for subscription in list(self.subscriptions):
             self.end(subscription, reason)
 
@@ -348,8 +354,6 @@ class Feed:
         """Stop reading; for the end of the process."""
         self._ended = True
         self._moved.set()
-        if self._round_scheduled is not None:
-            self._round_scheduled.cancel()
         tasks = list(self._cold_tasks.values())
         for task in tasks:
             task.cancel()

@@ -8,12 +8,12 @@ bytes to `storage`, the order of a commit to `committer`, fan-out to `feed`, and
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from syncline_protocol.codec import encode, fill_frame
 from syncline_protocol.cursor import NOW, START, Lineage, Resume, Resumption, Rewind, Seq, decide_resume, parse_cursor
 from syncline_protocol.errors import CloseCode
-from syncline_protocol.messages import Live, ResumeHow, Subscribe
+from syncline_protocol.messages import EndReason, Live, ResumeHow, Subscribe
 from syncline_protocol.ranges import Range, format_ranges, parse_ranges
 from syncline_protocol.server import FETCH_RANGES_MAX
 from syncline_protocol.transaction import Transaction
@@ -25,9 +25,12 @@ from .feed import Feed
 from .framecache import FrameCache
 from .log import Log
 from .metrics import Counts, Gauges
-from .storage.base import Commit, Storage, StorageError, StoreInfo, StoreMismatch, StoreUnknown
+from .storage.base import Commit, Storage, StorageError, StorageUnavailable, StoreInfo, StoreMismatch, StoreUnknown
+from .turns import Turns
 
 __all__ = ["Clock", "Hub", "Opening", "Waiting"]
+
+T = TypeVar("T")
 
 #: A LIVE frame names at most so many ranges, which is below 64 KiB of text.
 _LIVE_RANGES = 2000
@@ -87,6 +90,7 @@ class Hub:
         self._tail_bytes_max = tail_bytes_max
         self._tail_bytes = 0
         self._cache = FrameCache(_CACHE_BYTES_MAX)
+        self._turns = Turns(clock.now)
         self._feeds: dict[str, Feed] = {}
         self._openings: dict[str, asyncio.Task[Feed]] = {}
         self._unclaimed: dict[str, list[Commit]] = {}
@@ -96,7 +100,14 @@ class Hub:
         self._nobody = asyncio.Event()
         self._started = False
         self._committer = Committer(
-            storage, self.counts, log, publish=self._publish, recheck=self._recheck, now_ms=clock.now_ms, now=clock.now
+            storage,
+            self.counts,
+            log,
+            self._turns,
+            publish=self._publish,
+            recheck=self._recheck,
+            now_ms=clock.now_ms,
+            now=clock.now,
         )
 
     # --- life ---
@@ -205,7 +216,7 @@ class Hub:
     async def create(self, store: str) -> tuple[StoreInfo, bool]:
         """Create a store unless it is there. Returns it, and whether it was created."""
         check_store_name(store)
-        info, created = await self.storage.create(store, self.now_ms())
+        info, created = await self._changed(self.storage.create(store, self.now_ms()))
         if created:
             self._log.info("store_created", store=store, store_id=info.store_id)
         return info, created
@@ -213,12 +224,24 @@ class Hub:
     async def drop(self, store: str) -> StoreInfo:
         """Remove a store; its subscriptions end with `store_dropped`."""
         check_store_name(store)
-        info = await self.storage.drop(store)
-        feed = self._forget(store)
-        if feed is not None:
-            feed.end_all("store_dropped")
+        info = await self._changed(self.storage.drop(store))
+        opening = self._openings.get(store)
+        if opening is not None:
+            # It may have read the store just before, and its feed would follow for ever a log that is no more.
+            await asyncio.wait([opening])
+        feed = self._feeds.get(store)
+        if feed is not None and feed.store_id == info.store_id:
+            self._end(feed, "store_dropped")
         self._log.info("store_dropped", store=store, store_id=info.store_id)
         return info
+
+    async def _changed(self, change: Coroutine[object, object, T]) -> T:
+        """Wait for a create or a drop. One that fails leaves the storage as uncertain as an append does."""
+        try:
+            return await change
+        except StorageUnavailable as error:
+            self._committer.suspect(error)
+            raise
 
     # --- writes ---
 
@@ -254,11 +277,12 @@ class Hub:
             if self._tail_bytes <= self._tail_bytes_max // 2:
                 break
 
-    def _forget(self, store: str) -> Feed | None:
-        feed = self._feeds.pop(store, None)
-        if feed is not None:
+    def _end(self, feed: Feed, reason: EndReason) -> None:
+        """Let go of a feed, unless that has happened already; another one of its store stays."""
+        if self._feeds.get(feed.store) is feed:
+            del self._feeds[feed.store]
             self._tail_bytes -= feed.tail.bytes_held
-        return feed
+            feed.end_all(reason)
 
     def _recheck(self) -> "asyncio.Future[None]":
         return asyncio.ensure_future(self._recheck_feeds())
@@ -268,15 +292,14 @@ class Hub:
 
         Their SUBSCRIBE is then decided by the log as it is now.
         """
-        for store, feed in list(self._feeds.items()):
+        for feed in list(self._feeds.values()):
             try:
-                info = await self.storage.info(store)
+                info = await self.storage.info(feed.store)
                 same = info.store_id == feed.store_id and info.head == feed.tail.head
             except StorageError:
                 same = False
             if not same:
-                self._forget(store)
-                feed.end_all("resubscribe")
+                self._end(feed, "resubscribe")
 
     # --- feeds ---
 
@@ -306,7 +329,7 @@ class Hub:
                 self.storage,
                 self.counts,
                 self._cache,
-                now=self.now,
+                self._turns,
             )
             self._feeds[store] = feed
             for commit in self._unclaimed.pop(store, []):
@@ -323,13 +346,13 @@ class Hub:
         else it may be is for `open_subscription`.
         """
         feed = self._feeds.get(request.store)
-        if feed is None or request.store_id not in (None, feed.store_id):
+        if feed is None or not feed.is_settled or request.store_id not in (None, feed.store_id):
             return None
         if request.after == START:
             return Opening(feed, "resume", Seq(0))
-        if request.after == NOW:
-            return Opening(feed, "resume", feed.published.seq)
         published = feed.published
+        if request.after == NOW:
+            return Opening(feed, "resume", published.seq)
         decision = decide_resume(published.lineage, published.seq, parse_cursor(request.after), None)
         return Opening(feed, "resume", decision.at) if isinstance(decision, Resume) else None
 
@@ -343,6 +366,8 @@ class Hub:
         feed = await self.feed(request.store)
         if request.store_id is not None and request.store_id != feed.store_id:
             raise StoreMismatch(request.store)
+        # Who was just told that his write is stored finds it in what he subscribes to now.
+        await feed.settled()
         return await self.resume(feed, request.after, request.known)
 
     async def resume(self, feed: Feed, after: str, known: str | None) -> Opening:

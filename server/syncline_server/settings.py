@@ -62,7 +62,9 @@ class Settings:
     origins: str = _setting(
         "", "Further origins whose pages may use this server, as https://example.com, comma-separated"
     )
-    connections_max: int = _setting(15000, "Sockets at once; further ones are refused with 503")
+    connections_max: int = _setting(
+        15000, "Sockets and streams at once; a further one is closed with 4001 or refused with 503"
+    )
 
     def __post_init__(self) -> None:
         _check(self)

@@ -13,10 +13,13 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from .frame import Frame
 
-__all__ = ["HIGH_WATER_BYTES", "AsgiTransport", "Receiver", "Transport"]
+__all__ = ["CLOSE_TIMEOUT_S", "HIGH_WATER_BYTES", "AsgiTransport", "Receiver", "Transport"]
 
 #: A transport with more than this unsent is full. Twice a target batch: one being sent, one ready behind it.
 HIGH_WATER_BYTES = 256 * 1024
+
+#: A peer that does not take our last bytes and the close frame within this time is dropped.
+CLOSE_TIMEOUT_S = 3.0
 
 
 class Receiver(Protocol):
@@ -52,7 +55,7 @@ class Transport(Protocol):
         """Send a shared frame."""
 
     def unsent_bytes(self) -> int:
-        """Return how many bytes wait to be sent."""
+        """Return how many bytes the peer has not taken yet, as far as that can be known."""
 
     def pause_reading(self) -> None:
         """Read nothing more for now."""
@@ -68,11 +71,16 @@ class Transport(Protocol):
 
 
 class AsgiTransport:
-    """The contract over ASGI's `send`: one task that flushes, alive only while something waits."""
+    """The contract over ASGI's `send`: one task that flushes, alive only while something waits.
 
-    def __init__(self, websocket: WebSocket, receiver: Receiver) -> None:
+    Args:
+        patience: ends the serving of a peer that does not take its end; ASGI has no other way to drop a socket.
+    """
+
+    def __init__(self, websocket: WebSocket, receiver: Receiver, patience: asyncio.Timeout) -> None:
         self._websocket = websocket
         self._receiver = receiver
+        self._patience = patience
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._flusher: asyncio.Task[None] | None = None
@@ -111,12 +119,13 @@ class AsgiTransport:
         if self._closing is None:
             self._closing = (code, reason)
             self._readable.set()
+            self._patience.reschedule(asyncio.get_running_loop().time() + CLOSE_TIMEOUT_S)
             self._start_flushing()
 
     def abort(self) -> None:
         self._waiting.clear()
-        self._waiting_bytes = 0
-        self.close(1011, "")
+        self._closing = self._closing or (1011, "")
+        self._patience.reschedule(asyncio.get_running_loop().time())
 
     def stop(self) -> None:
         """The socket is gone: forget what waits."""
@@ -140,7 +149,8 @@ class AsgiTransport:
                     self._receiver.on_drained()
             if self._closing is not None and self._websocket.application_state is WebSocketState.CONNECTED:
                 await self._websocket.close(*self._closing)
-        except WebSocketDisconnect:
+        except (WebSocketDisconnect, RuntimeError):
+            # Gone, or closed by the server meanwhile, which Starlette and servers report as misuse.
             self._waiting.clear()
         finally:
             self._flusher = None

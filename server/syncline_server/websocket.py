@@ -5,6 +5,7 @@ Accepts, chooses the subprotocol, and then hands messages to the connection: dir
 shown nothing but 1006 of an earlier one (PROTOCOL 2).
 """
 
+import asyncio
 import secrets
 from typing import cast
 
@@ -72,10 +73,14 @@ async def _serve_direct(websocket: WebSocket, connection: Connection, direct: Di
 
 
 async def _serve_asgi(websocket: WebSocket, connection: Connection) -> None:
-    transport = AsgiTransport(websocket, connection)
-    connection.opened(transport)
     try:
-        await _receive_all(websocket, connection, transport)
+        async with asyncio.timeout(None) as patience:
+            transport = AsgiTransport(websocket, connection, patience)
+            connection.opened(transport)
+            await _receive_all(websocket, connection, transport)
+    except TimeoutError:
+        # It was closed from this side, and the peer did not take the close frame.
+        return
     finally:
         transport.stop()
 

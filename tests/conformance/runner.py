@@ -370,6 +370,8 @@ class _Run:
         self.target.fail_next_append(kind)
 
     async def slow(self, step: dict[str, Any], slow: bool) -> None:
+        # What was acknowledged before has reached the feed, so that it is this subscriber alone who lags.
+        await self.target.settle()
         self.wire(step).link.set_slow(slow)
 
     async def drain(self, step: dict[str, Any], _: Any) -> None:

@@ -8,19 +8,25 @@ from syncline_protocol.limits import DEFAULT_LIMITS, HEARTBEAT_S, SILENCE_MAX_S
 from syncline_protocol.messages import (
     Batch,
     Bye,
+    CaughtUp,
+    Ended,
     Error,
     Fetch,
     Fill,
     Heads,
+    Heartbeat,
     Live,
     Subscribe,
     Subscribed,
+    Unsubscribe,
     Welcome,
     Write,
     WriteOp,
     Wrote,
 )
-from tests.support.engine import Peer, TestClock, engine, seqs_of, settle
+from syncline_server.transport import HIGH_WATER_BYTES
+from tests.support.engine import Peer, SlowPeer, TestClock, engine, seqs_of, settle
+from tests.support.faulty_storage import FaultyStorage
 
 
 async def test_the_acks_of_one_commit_come_in_one_frame() -> None:
@@ -68,11 +74,142 @@ async def test_a_peer_with_too_many_open_writes_is_not_read_from_until_they_are_
 
 async def test_a_peer_that_does_not_read_its_answers_is_not_read_from() -> None:
     async with engine() as hub:
-        peer = Peer(hub)
-        peer.set_full(True)
+        peer = SlowPeer(hub)
+        for number in range(2000):
+            if peer.reading:
+                peer.send(Unsubscribe(number))
         assert not peer.reading
-        peer.set_full(False)
+        assert peer.unsent < peer.high_water + 100_000
+        peer.drain()
         assert peer.reading
+
+
+async def test_a_peer_that_is_slow_to_take_its_catch_up_is_heard_all_the_while() -> None:
+    clock = TestClock()
+    async with engine(clock=clock) as hub:
+        writer, peer = Peer(hub), SlowPeer(hub)
+        for number in range(40):
+            writer.add(number, f"k{number}", b'"' + b"x" * 20_000 + b'"')
+        await settle()
+        received = await peer.subscribe()
+        heard = 0
+        for _ in range(300):
+            clock.seconds += 1
+            hub.tick()
+            if peer.reading:
+                peer.send(Heartbeat())
+                heard += 1
+            if clock.seconds % 60 == 0 and not isinstance(received[-1], CaughtUp):
+                received += peer.drain()
+            elif peer.unsent:
+                peer.unsent -= 1  # not stalled
+            await settle()
+        assert peer.closed_with is None
+        assert heard == 300
+        # It can also leave in the middle, and its writes are answered.
+        peer.add(1, "own")
+        peer.send(Unsubscribe(900))
+        await settle()
+        assert {type(message) for message in peer.take()} >= {Wrote, Ended}
+
+
+async def test_a_peer_that_is_not_read_from_is_not_called_silent() -> None:
+    clock = TestClock()
+    storage = FaultyStorage()
+    async with engine(storage, clock=clock) as hub:
+        peer = Peer(hub)
+        gate = storage.hold("before_append")
+        for number in range(DEFAULT_LIMITS.in_flight_max):
+            peer.add(number, f"k{number}")
+        assert not peer.reading
+        for _ in range(3):
+            clock.seconds += SILENCE_MAX_S
+            hub.tick()
+        gate.set()
+        await settle()
+        hub.tick()
+        assert peer.reading
+        assert peer.closed_with is None
+
+
+async def test_a_peer_with_many_bytes_of_open_writes_is_not_read_from_until_they_are_answered() -> None:
+    storage = FaultyStorage()
+    async with engine(storage) as hub:
+        peer = Peer(hub)
+        gate = storage.hold("before_append")
+        taken = 0
+        while peer.reading:
+            peer.add(taken, f"k{taken}", b'"' + b"x" * 500_000 + b'"')
+            taken += 1
+            assert taken < 20
+        gate.set()
+        while peer.connection.session.in_flight:
+            await settle()
+        assert peer.reading
+
+
+async def test_what_is_fetched_waits_for_a_peer_that_does_not_read() -> None:
+    async with engine() as hub:
+        writer, peer = Peer(hub), SlowPeer(hub)
+        for number in range(60):
+            writer.add(number, f"k{number}", b'"' + b"x" * 50_000 + b'"')
+        await settle()
+        await peer.subscribe("now")
+        peer.unsent_max = 0
+        for _ in range(5):
+            peer.send(Fetch(900, "1-60"))
+        await settle()
+        assert peer.unsent_max < 400_000
+        fills: list[Fill] = []
+        while len(fills) < 5 or sum(fill.last for fill in fills) < 5:
+            fills += [message for message in peer.drain() if isinstance(message, Fill)]
+            await settle()
+        # FILLs do not say which FETCH they answer, so one is answered after the other.
+        assert [change.seq for fill in fills for change in fill.changes] == [*range(1, 61)] * 5
+        assert peer.unsent_max < 400_000
+
+
+async def test_a_fetch_in_the_middle_of_a_catch_up_starves_neither() -> None:
+    async with engine() as hub:
+        writer, peer = Peer(hub), SlowPeer(hub, high_water=HIGH_WATER_BYTES)
+        for number in range(60):
+            writer.add(number, f"k{number}", b'"' + b"x" * 50_000 + b'"')
+        await settle()
+        received = await peer.subscribe()
+        peer.send(Fetch(900, "1-60"))
+        kinds: list[str] = []
+        while not kinds or peer.unsent:
+            received += (drained := peer.drain())
+            kinds += [type(message).__name__ for message in drained]
+            await settle()
+        assert seqs_of(received) == list(range(1, 61))
+        assert kinds.count("Fill") > 5
+        assert "Batch" in kinds[kinds.index("Fill") + 1 : kinds.index("Fill") + 3]
+
+
+async def test_a_peer_may_leave_while_its_fetch_waits() -> None:
+    async with engine() as hub:
+        writer, peer = Peer(hub), SlowPeer(hub)
+        for number in range(10):
+            writer.add(number, f"k{number}", b'"' + b"x" * 50_000 + b'"')
+        await settle()
+        await peer.subscribe("now")
+        peer.send(Fetch(900, "1-10"))
+        await settle()
+        peer.connection.lost()
+        await settle()
+        assert not hub._tasks
+
+
+async def test_a_request_that_fails_by_a_mistake_of_ours_closes_its_connection_alone() -> None:
+    storage = FaultyStorage()
+    async with engine(storage) as hub:
+        peer, other = Peer(hub), Peer(hub)
+        storage.fail("after_info", ZeroDivisionError("a bug"))
+        peer.send(Subscribe(1, "notes"))
+        await settle()
+        assert peer.closed_with == CloseCode.FAILED
+        assert isinstance((await other.subscribe())[-1], CaughtUp)
 
 
 async def test_a_stalled_peer_is_closed_and_a_slow_one_is_not() -> None:

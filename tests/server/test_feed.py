@@ -1,6 +1,8 @@
 """Fan-out: who gets which frame, when, and at what cost."""
 
-from syncline_protocol.messages import Batch, Behind, CaughtUp, Ended, Subscribe, Subscribed, Unsubscribe
+import asyncio
+
+from syncline_protocol.messages import Batch, Behind, CaughtUp, Ended, Subscribe, Subscribed, Unsubscribe, Wrote
 from tests.support.engine import Peer, engine, seqs_of, settle
 
 
@@ -146,3 +148,14 @@ async def test_a_round_that_is_written_in_slices_serves_everybody_once() -> None
         await settle()
         for peer in peers:
             assert seqs_of(peer.take()) == [1, 2, 3]
+
+
+async def test_a_subscription_after_an_ack_is_not_caught_up_before_it_has_that_change() -> None:
+    async with engine() as hub:
+        for number in range(1, 6):
+            writer = Peer(hub)
+            writer.add(1, f"k{number}")
+            while not any(isinstance(message, Wrote) for message in writer.take()):
+                await asyncio.sleep(0)
+            messages = await Peer(hub).subscribe()
+            assert seqs_of(messages[: [type(message) for message in messages].index(CaughtUp)])[-1] == number

@@ -302,6 +302,7 @@ async def test_a_reader_far_behind_is_told_when_it_is_consistent_again() -> None
         await stream.event()
         for number in range(100):
             await app.put(f"k{number}")
+        await (await app.hub.feed("notes")).settled()
         stream.set_full(False)
         events = [await stream.event()]
         while events[-1]["event"] != "caught_up":

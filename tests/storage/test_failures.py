@@ -1,5 +1,6 @@
 """A commit that fails, on every backend that declares it can: unknown outcomes, and what opening again brings back."""
 
+import asyncio
 import sqlite3
 
 import pytest
@@ -52,6 +53,15 @@ async def test_after_an_error_nothing_works_until_the_storage_is_opened_again(fa
             await call()
     await storage.open()
     assert await failing.walk() == ["+k0", "+k1"]
+
+
+async def test_appends_that_waited_behind_a_failed_one_are_not_carried_out(failing: Bench) -> None:
+    failing.fault.at("after_commit")
+    waiting = [failing.storage.append([single(add(f"k{n}"))], 1) for n in range(5)]
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(result) for result in results] == [StorageUnavailable] * 5
+    await failing.storage.open()
+    assert await failing.walk() == ["+k0"]
 
 
 async def test_the_first_commit_after_an_error_starts_an_incarnation(failing: Bench) -> None:

@@ -168,6 +168,8 @@ async def test_a_transaction_that_does_not_fit_into_a_frame_is_too_large(bench: 
     assert await bench.statuses(single(op("a", TRANSACTION_BYTES_MAX))) == ("too_large", ["too_large"])
     assert (await bench.head()).seq == 0
     assert (await bench.answer(write(*(op(f"b{n}", quarter - 100) for n in range(4))))).status == "ok"
+    # Ops that are decided each alone need not fit into one frame together.
+    assert (await bench.answer(write(*(op(f"c{n}", quarter) for n in range(5)), atomic=False))).status == "ok"
 
 
 # --- an append ---

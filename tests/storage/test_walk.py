@@ -52,14 +52,20 @@ async def test_a_walk_continued_from_any_position_arrives_at_the_same_records(be
         assert records == {"c", "e"}
 
 
-async def test_chunks_end_near_the_target_and_tile_the_log(bench: Bench) -> None:
-    value = "y" * 1000
-    await bench.answers(*(single(add(f"k{n}", value)) for n in range(400)))
-    chunk = await bench.storage.read("notes", Seq(0), Seq(400))
-    size = sum(len(row.text) for row in chunk.rows)
-    assert BATCH_BYTES_TARGET <= size <= BATCH_BYTES_TARGET + 2000
-    assert chunk.to == chunk.rows[-1].seq
-    assert await bench.walk() == [f"+k{n}" for n in range(400)]
+@pytest.mark.parametrize(("size", "together"), [(1000, 1), (1000, 7), (50_000, 1), (50_000, 2), (200_000, 1)])
+async def test_chunks_end_with_the_transaction_that_reaches_the_target(bench: Bench, size: int, together: int) -> None:
+    count = 3 * BATCH_BYTES_TARGET // size // together + 1
+    writes = [write(*(add(f"k{n}.{m}", "y" * size) for m in range(together))) for n in range(count)]
+    await bench.answers(*writes)
+    at, upto = Seq(0), (await bench.head()).seq
+    while at < upto:
+        chunk = await bench.storage.read("notes", at, upto)
+        texts = [len(row.text) for row in chunk.rows]
+        assert [row.seq for row in chunk.rows] == [*range(at + 1, chunk.to + 1)]
+        assert chunk.rows[-1].last_seq == chunk.to
+        assert sum(texts) >= BATCH_BYTES_TARGET or chunk.to == upto
+        assert sum(texts[:-together]) < BATCH_BYTES_TARGET
+        at = chunk.to
 
 
 async def test_a_transaction_is_never_split_and_a_chunk_fits_into_a_frame(bench: Bench) -> None:

@@ -27,7 +27,7 @@ from syncline_server.log import get_log
 from syncline_server.storage import open_storage
 from syncline_server.storage.base import Storage
 
-__all__ = ["Peer", "TestClock", "engine", "settle"]
+__all__ = ["Peer", "SlowPeer", "TestClock", "engine", "seqs_of", "settle"]
 
 
 class TestClock:
@@ -146,6 +146,34 @@ class Peer:
     def abort(self) -> None:
         self.aborted = True
         self.connection.lost()
+
+
+class SlowPeer(Peer):
+    """A client whose socket fills as a real one does, and empties when the test lets it read."""
+
+    def __init__(self, hub: Hub, *, high_water: int = 1000) -> None:
+        self.high_water = high_water
+        self.unsent = 0
+        self.unsent_max = 0
+        super().__init__(hub)
+
+    def write(self, payload: bytes) -> None:
+        super().write(payload)
+        self.unsent += len(payload)
+        self.unsent_max = max(self.unsent_max, self.unsent)
+        if self.unsent > self.high_water and not self.full:
+            self.set_full(True)
+
+    def unsent_bytes(self) -> int:
+        return self.unsent
+
+    def drain(self) -> list[ServerMessage]:
+        """Read everything that was written so far, once."""
+        messages = self.take()
+        self.unsent = 0
+        if self.full:
+            self.set_full(False)
+        return messages
 
 
 def seqs_of(messages: Sequence[ServerMessage]) -> list[int]:

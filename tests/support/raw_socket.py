@@ -47,10 +47,9 @@ class RawSocket:
         self._socket.settimeout(15.0)
         self._socket.connect(("127.0.0.1", port))
         self._received = b""
+        self._port = port
         if upgrade:
-            self.send_bytes(_UPGRADE.format(port=port).encode())
-            head = self._until(b"\r\n\r\n")
-            assert head.startswith(b"HTTP/1.1 101"), head
+            self.upgrade()
         if upgrade and greet:
             self.send({"type": "HELLO"})
             assert self.receive()["type"] == "WELCOME"
@@ -62,6 +61,13 @@ class RawSocket:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._socket.close()
+
+    def upgrade(self, behind: bytes = b"", *, wait: bool = True) -> None:
+        """Ask for the upgrade, with further bytes right behind, and wait until it is granted."""
+        self.send_bytes(_UPGRADE.format(port=self._port).encode() + behind)
+        if wait:
+            head = self._until(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 101"), head
 
     def send(self, message: dict[str, Any]) -> None:
         """Send one message."""
