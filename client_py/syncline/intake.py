@@ -29,8 +29,7 @@ __all__ = ["Bookmark", "Intake", "Item", "Phase"]
 #: What an item costs apart from its frame: so that many small ones are bounded too.
 _ITEM_BYTES = 200
 
-#: So many subscriptions in a row that the server ends before it sent anything are enough.
-_FRUITLESS_MAX = 5
+#: The longest rest before a subscription that the server ended is taken up again; its storage may be away for long.
 _REST_MAX_S = 30.0
 
 #: A full buffer is filled again when it is down to this part of its size.
@@ -183,7 +182,7 @@ class Intake:
         elif message.reason == "unsubscribed":
             self.phase = Phase.IDLE
             self._must_restart = False
-        elif message.reason in _TAKEN_UP_AGAIN and self._fruitless < _FRUITLESS_MAX:
+        elif message.reason in _TAKEN_UP_AGAIN:
             self._fruitless += 1
             self.phase = Phase.RESTING
             self._must_restart = False
@@ -194,7 +193,7 @@ class Intake:
     @property
     def rest_bound_s(self) -> float:
         """The longest wait before the next SUBSCRIBE, after the server ended one."""
-        return min(_REST_MAX_S, 2.0 ** (self._fruitless - 1))
+        return min(_REST_MAX_S, 2.0 ** min(self._fruitless - 1, 5))
 
     def put_off(self) -> None:
         """Note that the server refused for now."""

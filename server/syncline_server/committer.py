@@ -178,7 +178,11 @@ class Committer:
         for (transaction, writer, request_id), answer in zip(batch, answers, strict=True):
             by_writer.setdefault(writer, []).append((request_id, transaction, answer))
         for writer, own in by_writer.items():
-            writer.answered(own)
+            try:
+                writer.answered(own)
+            except Exception:
+                # One writer's trouble with its answer is not the others'.
+                self._log.exception("answer_failed")
 
     async def _recover(self, batch: list[tuple[Transaction, Writer, int]], error: Exception) -> None:
         """Open the storage anew; until that succeeds every write is answered `retry` at once."""

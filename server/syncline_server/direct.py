@@ -53,6 +53,9 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
     def attach(self, receiver: Receiver) -> None:
         """From now on, hand messages to `receiver`. Call it right after `accept`, before anything is awaited."""
         self.receiver = receiver
+        # The handshake is over; what it was made of would stay as long as the connection, 4 kB each.
+        del self.request, self.response
+        self.scope["headers"] = []
         self.transport.set_write_buffer_limits(high=HIGH_WATER_BYTES, low=HIGH_WATER_BYTES // 4)
 
     def write(self, payload: bytes) -> None:

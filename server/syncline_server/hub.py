@@ -36,7 +36,7 @@ T = TypeVar("T")
 _LIVE_RANGES = 2000
 
 #: Frames of catch-ups that are kept for others who come by, over all feeds.
-_CACHE_BYTES_MAX = 32 * 1024 * 1024
+_CACHE_BYTES_MAX = 16 * 1024 * 1024
 
 #: A client's word alone makes a store mint at most one incarnation in this time.
 _DISTRUST_INTERVAL_S = 60.0
@@ -157,7 +157,12 @@ class Hub:
         """Let every connection act on its deadlines. Call it about once a second."""
         now = self.now()
         for connection in list(self.connections):
-            connection.tick(now)
+            try:
+                connection.tick(now)
+            except Exception:
+                # A mistake on one connection must not stop the clock of the others.
+                self._log.exception("tick_failed", session=connection.session.session_id)
+                connection.close(CloseCode.FAILED, "the server failed")
 
     async def drain(self, *, after_ms: int, jitter_ms: int, patience_s: float) -> None:
         """Say goodbye to everybody: no new requests, writes under way are answered, then the sockets close.

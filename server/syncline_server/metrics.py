@@ -30,7 +30,7 @@ SERIES: tuple[Series, ...] = (
     Series("subscriptions", "gauge", "Subscriptions, by state: live or lagging", "state"),
     Series("waiting", "gauge", "HTTP requests that wait for changes: streams and long polls"),
     Series("stores", "gauge", "Stores that this process follows"),
-    Series("unsent_bytes", "gauge", "Bytes that wait in the send buffers of all connections"),
+    Series("unsent_bytes", "gauge", "Bytes that peers have not taken yet, in our buffers and the kernel"),
     Series("ready", "gauge", "1 while the server takes requests, 0 while it drains or its storage is away"),
     Series("http_requests", "counter", "HTTP requests that were answered, by status", "status"),
     Series("connections_opened", "counter", "WebSocket connections that were accepted"),

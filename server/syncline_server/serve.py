@@ -1,7 +1,7 @@
 """`syncline serve`: the application under a uvicorn that can stand on a real network.
 
 What uvicorn lacks is added here: a deadline for request heads and a direct way to sockets (`direct`), a bounded send
-buffer and TCP_USER_TIMEOUT on the listening socket, and a drain before uvicorn closes anything. The order of the
+buffer on the listening socket, and a drain before uvicorn closes anything. The order of the
 end: ready turns 503, BYE to everybody, writes under way are answered, sockets close, the storage closes.
 """
 
@@ -25,8 +25,10 @@ __all__ = ["listen", "run"]
 #: What the kernel keeps unsent for one connection; more would be memory that nobody can count or take back.
 _SEND_BUFFER_BYTES = 64 * 1024
 
-#: The kernel gives up on a peer that acknowledges nothing for so long, when our own deadlines did not see it.
-_TCP_USER_TIMEOUT_MS = 30_000
+#: The kernel's own patience with a peer that takes nothing, as a backstop only: heartbeats and the stall timeout come
+#: first. Linux counts it on while a slow reader's window opens by less than a segment at a time, so that 30 s would
+#: cut one that reads 1 kB a second.
+_TCP_USER_TIMEOUT_MS = 120_000
 
 _BACKLOG = 4096
 

@@ -54,7 +54,7 @@ class Settings:
     log_level: str = _setting("info", "Lowest level that is logged: debug, info, warning or error")
     log_format: str = _setting("auto", "json, text, or auto: text on a terminal, JSON elsewhere")
     demo: bool = _setting(False, "Keep a store `demo` that fills live with recorded earthquakes")
-    tail_bytes: int = _setting(64 * 1024 * 1024, "Recent changes kept in memory, of all stores together, in bytes")
+    tail_bytes: int = _setting(16 * 1024 * 1024, "Recent changes kept in memory, of all stores together, in bytes")
     stall_timeout_s: float = _setting(30.0, "A client that reads nothing for so long while data waits is closed")
     drain_timeout_s: float = _setting(8.0, "On SIGTERM, time until the last connection is dropped")
     drain_after_ms: int = _setting(500, "On SIGTERM, clients are asked to come back after this, at the earliest")

@@ -208,17 +208,18 @@ async def test_a_refusal_ends_it() -> None:
         await intake.first()
 
 
-async def test_a_feed_that_is_ended_again_and_again_is_given_up() -> None:
+async def test_a_feed_that_is_ended_again_and_again_rests_longer_each_time_and_is_never_given_up() -> None:
     intake = opened()
-    for _ in range(5):
+    bounds = []
+    for _ in range(8):
         intake.ended(ended("resubscribe"))
         assert intake.phase is Phase.RESTING
+        bounds.append(intake.rest_bound_s)
         intake.rested()
         intake.request(2)
         intake.opened(subscribed("resume", 0))
-    assert intake.rest_bound_s == 16
-    intake.ended(ended("resubscribe"))
-    assert isinstance(intake.error, SubscriptionEnded)
+    assert bounds == [1, 2, 4, 8, 16, 30, 30, 30]
+    assert intake.error is None
 
 
 async def test_progress_makes_an_ended_feed_worth_another_try() -> None:

@@ -4,7 +4,6 @@ For what a server in a process of its own hides: its objects can be looked at wh
 """
 
 import asyncio
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ import uvicorn
 from syncline_protocol.limits import DEFAULT_LIMITS
 from syncline_server.app import create_app, hub_of
 from syncline_server.hub import Hub
+from syncline_server.serve import listen
 from syncline_server.settings import Settings
 
 __all__ = ["UvicornThread", "uvicorn_thread"]
@@ -57,9 +57,7 @@ class UvicornThread:
 def uvicorn_thread(*, ws: Any, http: Any = "auto", **settings: Any) -> Iterator[UvicornThread]:
     """Run the application on memory storage; `ws` and `http` are protocol classes or names that uvicorn knows."""
     app = create_app(Settings(store="memory:", **settings))
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
+    with listen("127.0.0.1", 0) as listener:
         config = uvicorn.Config(
             app,
             ws=ws,

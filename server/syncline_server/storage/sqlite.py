@@ -188,6 +188,8 @@ class SqliteStorage:
             raise
 
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        if not self._readers:
+            raise StorageUnavailable(f"{self._path} is being opened anew")
         reader = min(self._readers, key=lambda link: link.waiting)
         try:
             return await reader.run(work)
