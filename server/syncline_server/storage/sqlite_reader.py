@@ -8,6 +8,7 @@ as an open one would hold back the checkpoint.
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
+from itertools import starmap
 
 import msgspec
 
@@ -16,6 +17,9 @@ from syncline_protocol.limits import BATCH_BYTES_TARGET
 
 from .base import Chunk, Record, Row
 from .staging import SCAN_SEQS_MAX
+
+#: Rows that are taken over at once; only in the piece in which a chunk becomes full each is looked at.
+_ROWS_AT_ONCE = 64
 
 __all__ = ["fetch_rows", "find_record", "live_ranges", "read_chunk"]
 
@@ -32,13 +36,19 @@ def read_chunk(connection: sqlite3.Connection, store: int, after: Seq, upto: Seq
     sql = f"""SELECT seq, last_seq, change FROM log_{store} WHERE seq > ? AND seq <= ?
               AND (partner IS NULL OR partner > ? OR partner <= ?) ORDER BY seq"""
     with closing(connection.execute(sql, (after, end, upto, deletes_to))) as found:
-        for seq, last_seq, text in found:
-            if seq > end:
-                break
-            rows.append(Row(seq, last_seq, text))
-            size += len(text)
-            if size >= BATCH_BYTES_TARGET:
-                end = last_seq
+        while part := found.fetchmany(_ROWS_AT_ONCE):
+            part_size = sum([len(text) for _, _, text in part])
+            if size + part_size < BATCH_BYTES_TARGET:
+                rows += starmap(Row, part)
+                size += part_size
+                continue
+            for seq, last_seq, text in part:
+                if seq > end:
+                    return Chunk(after, end, tuple(rows))
+                rows.append(Row(seq, last_seq, text))
+                size += len(text)
+                if size >= BATCH_BYTES_TARGET:
+                    end = min(end, last_seq)
     return Chunk(after, end, tuple(rows))
 
 
