@@ -126,8 +126,8 @@ class _Sink(Connection):
         self.bare = bare
         self.bytes = 0
 
-    def on_readable(self) -> None:
-        size = len(self.receive())
+    def on_data(self, data: bytes) -> None:
+        size = len(data)
         bare = self.bare
         bare.received_bytes += size
         before = self.bytes

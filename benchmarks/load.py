@@ -10,6 +10,7 @@ import os
 import select
 import socket
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 
 from .wire import HEARTBEAT, HELLO, UPGRADE
@@ -118,7 +119,7 @@ class Load:
         self.run_until(done, timeout_s=timeout_s, what=f"{len(waiting)} connections wait for WELCOME")
 
 
-class Connection:
+class Connection(ABC):
     """A socket of the loop. Override `on_data`, or `on_readable` where each call counts."""
 
     def __init__(self, load: Load, address: Address) -> None:
@@ -177,8 +178,9 @@ class Connection:
             self.lose()
         return data
 
+    @abstractmethod
     def on_data(self, data: bytes) -> None:
-        raise NotImplementedError
+        """Take what was received."""
 
     def lose(self) -> None:
         """The other side has closed."""
@@ -281,8 +283,9 @@ class Channel(Connection):
     def on_close_frame(self, code: int, reason: bytes) -> None:
         raise LoadError(f"the server closed a connection with {code} {reason.decode()!r}")
 
+    @abstractmethod
     def on_text(self, payload: bytes) -> None:
-        raise NotImplementedError
+        """Take the text of a frame that is neither WELCOME nor HEARTBEAT."""
 
     def on_beginning(self, beginning: bytes) -> None:
         """A long frame has been received; this is how it began."""
