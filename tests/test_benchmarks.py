@@ -131,3 +131,9 @@ def test_a_gap_between_two_batches_is_found() -> None:
 def test_waiting_for_what_does_not_come_says_what_it_was() -> None:
     with Load() as load, pytest.raises(LoadError, match="the moon"):
         load.run_until(lambda: False, timeout_s=0.01, what="the moon")
+
+
+def test_a_floor_below_what_can_be_measured_decides_nothing() -> None:
+    line = Line("one", 3.0, "µs", 0.0, at_most(ratio=2.0))
+    assert line.reached is None
+    assert line.cells()[3] == "-"
