@@ -140,7 +140,8 @@ class Committer:
     async def _gather(self) -> None:
         """Wait for those who were just answered, as long as they come: a flush for all of them costs no more.
 
-        Each turn of the event loop reads what has arrived; the first turn that brings nothing ends it.
+        Each turn of the event loop reads what has arrived; a few in a row that bring nothing end it. A lone writer
+        waits for nobody.
         """
         idle_turns = 0
         while len(self._waiting) < self._answered and idle_turns < _IDLE_TURNS_MAX:
