@@ -11,29 +11,37 @@ gets an error.
 """
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator, Iterable
+from functools import partial
 from types import TracebackType
 
 from syncline_protocol import START, Limits, messages
+from syncline_protocol.values import check_store_name
 
 from .address import DEFAULT_URL, URL_VARIABLE, parse_address
 from .clock import Clock
 from .connection import Connection, TokenSource
-from .errors import Misuse
+from .errors import Misuse, SynclineError
 from .http import HttpApi
 from .intake import Intake
 from .key import KeyMaker
 from .record import Record, Records
+from .replica.meaning import NoMeaning
+from .replica.replica import Replica, open_replica
 from .status import ConnectionState, Status
 from .stores import Stores
 from .subscription import Subscription
-from .write import Add, Delete, PendingWrite, Written, check_write
+from .write import Add, AwaitedWrite, Delete, Written, check_write
 
 __all__ = ["Client", "connect"]
 
 #: What one subscription buffers while the application does not read. It holds some of the largest batches.
 _BUFFER_BYTES_MAX = 8 * 1024 * 1024
+
+#: The outbox is held in memory too. This is room for a million small records, or weeks of a person's work.
+_OUTBOX_BYTES_MAX = 256 * 1024 * 1024
 
 
 def connect(
@@ -84,7 +92,9 @@ class Client:
         self.url = address.url
         self._timeout_s = timeout
         self._waits = wait
+        self._clock = clock
         self._new_key = KeyMaker(clock)
+        self._replicas: list[Replica] = []
         self._connection = Connection(address, client_name=client_name, token=token, clock=clock)
         self._http = HttpApi(address, token=token)
         self.stores = Stores(self._http)
@@ -101,7 +111,9 @@ class Client:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connection and end everything that waits for it with `ClientClosed`."""
+        """Close the replicas and the connection, and end everything that waits for them with `ClientClosed`."""
+        for replica in self._replicas:
+            await replica.aclose()
         await self._connection.close()
         await self._http.aclose()
 
@@ -143,7 +155,7 @@ class Client:
     async def _write(self, store: str, ops: list[Add | Delete], atomic: bool | None, store_id: str | None) -> Written:
         self._connection.require_open()
         message, size = check_write(store, ops, self.limits, atomic=atomic, store_id=store_id)
-        write = PendingWrite(message, size, asyncio.get_running_loop().create_future())
+        write = AwaitedWrite(message, size, asyncio.get_running_loop().create_future())
         self._connection.put(write)
         return await write.settled
 
@@ -168,6 +180,54 @@ class Client:
         intake = Intake(store, after, known, buffer_bytes_max, self._connection.wake)
         self._connection.follow(intake)
         return Subscription(intake, after)
+
+    async def replica(
+        self,
+        store: str,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        prefix: str = "",
+        create: bool = True,
+        outbox_bytes_max: int = _OUTBOX_BYTES_MAX,
+    ) -> Replica:
+        """Open a replica of a store: its records on this machine, and an outbox for what is written offline.
+
+        Args:
+            store: the name of the store.
+            path: an SQLite file, made if it is not there; one file per replica. Without one it is in memory, and ends
+                with the program.
+            prefix: hold the records with these keys only.
+            create: create the store if the server does not have it, and this replica has never met it.
+            outbox_bytes_max: how much may wait to be sent; a write beyond that raises `OutboxFull`.
+
+        Raises:
+            LocalFileError: the file cannot be used; which of them says why.
+            Misuse: this client follows the store already.
+        """
+        self._connection.require_not_closed()
+        check_store_name(store)
+        if self._connection.follows(store):
+            raise Misuse(f"this client follows {store!r} already", hint="use that, or open another client")
+        replica = await open_replica(
+            self._connection,
+            self._clock,
+            store,
+            None if path is None else os.fspath(path),
+            prefix=prefix,
+            meaning=NoMeaning(),
+            outbox_bytes_max=outbox_bytes_max,
+            create=partial(self._create_later, store) if create else None,
+        )
+        self._replicas.append(replica)
+        return replica
+
+    def _create_later(self, store: str) -> "asyncio.Task[object]":
+        return asyncio.get_running_loop().create_task(self._try_to_create(store), name="syncline-client")
+
+    async def _try_to_create(self, store: str) -> None:
+        # If it does not work the subscription is refused again, and says so; then it is tried again.
+        with contextlib.suppress(SynclineError):
+            await self._http.create_store(store)
 
     async def get(self, store: str, key: str) -> Record | None:
         """Return a live record, or None."""

@@ -1,6 +1,6 @@
 """Keeps a connection up: connects, says HELLO, runs the link, waits, connects again.
 
-Owns the status, and what has to outlive one connection: the queue of writes and the intakes of subscriptions. It
+Owns the status, and what has to outlive one connection: the queue of writes and the followers of stores. It
 gives up only when it is closed, or when the server says that this client may not come back; then everybody who waits
 gets the error. `open` starts the one task of it, `close` ends it.
 """
@@ -15,7 +15,7 @@ from .address import Address
 from .backoff import Backoff
 from .clock import Clock
 from .errors import ClientClosed, ConnectionFailed, ConnectionForbidden, Misuse, SynclineError
-from .intake import Intake, Phase
+from .follower import Follower, Phase
 from .link import Ending, Link, LinkObserver
 from .status import TRANSITIONS, ConnectionState, Status
 from .wire import open_wire
@@ -51,7 +51,7 @@ class Connection:
         self._token = token
         self._clock = clock
         self._backoff = Backoff(clock.random)
-        self._intakes: list[Intake] = []
+        self._followers: list[Follower] = []
         self._link: Link | None = None
         self._running: asyncio.Task[None] | None = None
         self._first_welcome: asyncio.Future[None] | None = None
@@ -59,6 +59,7 @@ class Connection:
         self._welcomed_at: float | None = None
         self._ended_by: SynclineError | None = None
         self._status_changed = asyncio.Event()
+        self._status_listeners: list[Callable[[Status], None]] = []
         self._observer = LinkObserver(self._welcomed, self._backoff.progressed, self._backoff.asked_to_wait)
 
     # --- for the client ---
@@ -102,7 +103,13 @@ class Connection:
 
     def require_open(self) -> None:
         """Raise what ended the connection, if it has ended."""
+        self.require_not_closed()
         if self._ended_by is not None:
+            raise self._ended_by
+
+    def require_not_closed(self) -> None:
+        """Raise if the client is not open, or was closed; that the server forbids to come back is no reason."""
+        if isinstance(self._ended_by, ClientClosed):
             raise self._ended_by
         if self._running is None:
             raise Misuse("the client is not open", hint="use it with `async with`")
@@ -114,12 +121,14 @@ class Connection:
 
     def follows(self, store: str) -> bool:
         """Whether there is a subscription to this store that was not closed."""
-        return any(i.store == store and i.phase is not Phase.OVER and not i.is_closing for i in self._intakes)
+        return any(i.store == store and i.phase is not Phase.OVER and not i.is_closing for i in self._followers)
 
-    def follow(self, intake: Intake) -> None:
-        """Take a subscription, to be opened when that is possible."""
-        self._intakes[:] = [each for each in self._intakes if each.phase is not Phase.OVER]
-        self._intakes.append(intake)
+    def follow(self, follower: Follower) -> None:
+        """Take a subscription, to be opened when that is possible; it fails if the connection has ended for good."""
+        if self._ended_by is not None:
+            follower.fail(self._ended_by)
+        self._followers[:] = [each for each in self._followers if each.phase is not Phase.OVER]
+        self._followers.append(follower)
         self.wake()
 
     def wake(self) -> None:
@@ -135,6 +144,11 @@ class Connection:
             if status.state is ConnectionState.CLOSED:
                 return
             await changed.wait()
+
+    def on_status(self, listener: Callable[[Status], None]) -> Callable[[], None]:
+        """Call `listener` with each status from now on. Returns what ends that."""
+        self._status_listeners.append(listener)
+        return lambda: self._status_listeners.remove(listener)
 
     # --- the loop ---
 
@@ -167,7 +181,7 @@ class Connection:
             return error
         hello = messages.Hello(self._client, token)
         session = ClientSession(hello, now=self._clock.now())
-        self._link = Link(wire, session, self._clock, self.writes, self._intakes, self._observer)
+        self._link = Link(wire, session, self._clock, self.writes, self._followers, self._observer)
         try:
             return self._explain(await self._link.run())
         finally:
@@ -232,11 +246,11 @@ class Connection:
             return
         self._ended_by = error
         self.writes.fail_all(error)
-        for intake in self._intakes:
+        for follower in self._followers:
             if isinstance(error, ClientClosed):
-                intake.drop(error)
+                follower.drop(error)
             else:
-                intake.fail(error)
+                follower.fail(error)
         close_code = error.close_code if isinstance(error, ConnectionFailed) else None
         self._set(Status(ConnectionState.CLOSED, error.message, close_code=close_code, last_error=error))
 
@@ -247,3 +261,5 @@ class Connection:
         self.status = status
         self._status_changed.set()
         self._status_changed = asyncio.Event()
+        for listener in list(self._status_listeners):
+            listener(status)

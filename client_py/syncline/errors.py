@@ -8,6 +8,19 @@
     ├── ClientClosed               the client was closed while this was under way
     ├── WriteRefused               the server refused a write, or it broke a rule before it was sent; carries `result`
     ├── RequestRefused             the server refused an HTTP request; carries `status` and `code`
+    ├── WriteRejected              a replica's write was refused for good; carries `write`
+    ├── FlushTimeout               the server did not get everything in time; carries `pending` (also a TimeoutError)
+    ├── OutboxFull                 more waits to be sent than may; carries `size` and `size_max`
+    ├── DocumentError              base of what a collection cannot do; carries `document`
+    │   ├── DocumentGone           the document was deleted
+    │   └── DocumentMismatch       its attributes do not fit the type that was asked for
+    ├── LocalFileError             base of what is wrong with a replica's file; carries `path`
+    │   ├── LocalFileLocked        another program has it open
+    │   ├── LocalFileCorrupt       it is damaged, or no database at all
+    │   ├── LocalFileTooNew        a later version wrote it; carries `found` and `known`
+    │   ├── LocalFileInvalid       it is a database, but not this replica's
+    │   ├── LocalFileFull          there is no room on the disk
+    │   └── LocalFileFailed        it cannot be opened, read or written
     └── SubscriptionError          base of what ends an iteration; carries `store`
         ├── HistoryChanged         the store's history is not the one that was read so far; carries `event`
         ├── SubscriptionRefused    the server did not open the subscription; carries `code`
@@ -22,6 +35,7 @@ from syncline_protocol.messages import EndReason
 
 if TYPE_CHECKING:
     from .event import Restarted, Rewound
+    from .replica.write import Write
     from .write import Written
 
 __all__ = [
@@ -29,14 +43,27 @@ __all__ = [
     "ClientClosed",
     "ConnectionFailed",
     "ConnectionForbidden",
+    "DocumentError",
+    "DocumentGone",
+    "DocumentMismatch",
+    "FlushTimeout",
     "HistoryChanged",
+    "LocalFileCorrupt",
+    "LocalFileError",
+    "LocalFileFailed",
+    "LocalFileFull",
+    "LocalFileInvalid",
+    "LocalFileLocked",
+    "LocalFileTooNew",
     "Misuse",
+    "OutboxFull",
     "RequestRefused",
     "SubscriptionEnded",
     "SubscriptionError",
     "SubscriptionRefused",
     "SynclineError",
     "WriteRefused",
+    "WriteRejected",
 ]
 
 
@@ -183,3 +210,130 @@ class SubscriptionEnded(SubscriptionError):
     def __init__(self, store: str, reason: EndReason) -> None:
         super().__init__(store, f"the subscription ended: {reason}")
         self.reason = reason
+
+
+class WriteRejected(SynclineError):
+    """A write of a replica was refused, and is in the list of its rejections.
+
+    `write` is that write, with its `refusal`: `write.retry()` sends it again, `write.discard()` forgets it.
+    """
+
+    def __init__(self, store: str, write: "Write") -> None:
+        refusal = write.refusal
+        status = refusal.status if refusal else "discarded"
+        if refusal and refusal.ops:
+            status = next((each for each in refusal.ops if each not in ("ok", "dup", "skipped")), status)
+        what = repr(write.keys[0]) if len(write.keys) == 1 else f"{len(write.keys)} ops"
+        reason = status + (f" ({refusal.message})" if refusal and refusal.message else "")
+        super().__init__(f"{store}: the write of {what} was rejected: {reason}", hint=_HINTS.get(status, ""))
+        self.store = store
+        self.write = write
+        self.status = status
+
+
+class FlushTimeout(SynclineError, TimeoutError):
+    """The server did not get everything in time. What was written is stored locally and will be sent."""
+
+    def __init__(self, store: str, pending: int, timeout_s: float, reason: str) -> None:
+        super().__init__(
+            f"{store}: {pending} of the writes have not reached the server within {timeout_s:g} s ({reason})",
+            hint="they are kept and will be sent; look at the replica's status",
+        )
+        self.store = store
+        self.pending = pending
+
+
+class OutboxFull(SynclineError):
+    """More waits to be sent than the replica may hold in memory. The write was not stored."""
+
+    def __init__(self, store: str, size: int, size_max: int) -> None:
+        super().__init__(
+            f"{store}: the outbox holds {size} bytes, at most {size_max} are allowed",
+            hint="wait until the server can be reached, or give the replica a larger `outbox_bytes_max`",
+        )
+        self.store = store
+        self.size = size
+        self.size_max = size_max
+
+
+class DocumentError(SynclineError):
+    """Base of what a collection cannot do. `document` is the path of the document."""
+
+    def __init__(self, document: str, message: str, *, hint: str = "") -> None:
+        super().__init__(f"{document}: {message}", hint=hint)
+        self.document = document
+
+
+class DocumentGone(DocumentError):
+    """The document was deleted, here or by somebody else."""
+
+    def __init__(self, document: str) -> None:
+        super().__init__(document, "the document is not there, or not any more")
+
+
+class DocumentMismatch(DocumentError):
+    """The attributes of a document do not fit the type of its collection."""
+
+    def __init__(self, document: str, kind: str, fault: str) -> None:
+        super().__init__(
+            document,
+            f"its attributes do not make a {kind}: {fault}",
+            hint="give the field a default, or read the attributes without a type",
+        )
+        self.kind = kind
+
+
+class LocalFileError(SynclineError):
+    """Base of what is wrong with the file of a replica. `path` is that file."""
+
+    def __init__(self, path: str, message: str, *, hint: str = "") -> None:
+        super().__init__(f"{path}: {message}", hint=hint)
+        self.path = path
+
+
+class LocalFileLocked(LocalFileError):
+    """Another program, or another replica of this one, has the file open."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            path, "another replica has this file open", hint="close that one, or give this one another path"
+        )
+
+
+class LocalFileCorrupt(LocalFileError):
+    """The file is damaged, or is no database at all. Nothing in it was changed."""
+
+    def __init__(self, path: str, fault: str) -> None:
+        super().__init__(
+            path,
+            f"the file is damaged or no replica ({fault})",
+            hint="`syncline outbox PATH` shows what it still holds that the server may not have; then move it away",
+        )
+
+
+class LocalFileTooNew(LocalFileError):
+    """A later version of this program wrote the file. Nothing in it was changed."""
+
+    def __init__(self, path: str, found: int, known: int) -> None:
+        super().__init__(
+            path,
+            f"the file has format {found}, this version knows formats up to {known}",
+            hint="update syncline, or give the replica another path",
+        )
+        self.found = found
+        self.known = known
+
+
+class LocalFileInvalid(LocalFileError):
+    """The file is a database, but not that of this replica. Nothing in it was changed."""
+
+
+class LocalFileFull(LocalFileError):
+    """There is no room on the disk. What was being written was not stored; what was stored before is there."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, "there is no room on the disk", hint="make room; what was stored before is not lost")
+
+
+class LocalFileFailed(LocalFileError):
+    """The file cannot be opened, read or written."""

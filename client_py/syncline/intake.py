@@ -1,8 +1,4 @@
-"""What one subscription has received and not handed out yet, and where it stands on the wire. No I/O.
-
-    IDLE ──request──> ASKED ──opened──> OPEN ──leave──> LEAVING ──ended──> IDLE, or OVER if the application left
-                        └──put off──> RESTING ──rested──> IDLE; to RESTING also if the server ended it
-    a lost connection leads from all but OVER to IDLE
+"""What one subscription has received and not handed out yet. No I/O.
 
 The buffer is bounded by bytes. When it is full the subscription is let go and taken up again at its cursor when
 the application has read most of it. Not reading the socket instead would hold up the acks of the very writes that
@@ -16,42 +12,21 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 
 from syncline_protocol import messages
 from syncline_protocol.cursor import NOW, START, Cursor, parse_cursor
 
 from .errors import ClientClosed, SubscriptionEnded, SubscriptionRefused
 from .event import Behind, CaughtUp, Restarted, Rewound
+from .follower import Follower, Phase
 
-__all__ = ["Bookmark", "Intake", "Item", "Phase"]
+__all__ = ["Bookmark", "Intake", "Item"]
 
 #: What an item costs apart from its frame: so that many small ones are bounded too.
 _ITEM_BYTES = 200
 
-#: The longest rest before a subscription that the server ended is taken up again; its storage may be away for long.
-_REST_MAX_S = 30.0
-
 #: A full buffer is filled again when it is down to this part of its size.
 _REFILL_PART = 4
-
-
-#: After these a subscription can go on: the server says with `how` in what way.
-_TAKEN_UP_AGAIN = frozenset({"resubscribe", "view_changed"})
-
-
-class Phase(Enum):
-    """Where a subscription stands on the wire."""
-
-    IDLE = "idle"
-    ASKED = "asked"
-    OPEN = "open"
-    LEAVING = "leaving"
-    RESTING = "resting"
-    OVER = "over"
-
-
-_ON_THE_WIRE = frozenset({Phase.ASKED, Phase.OPEN, Phase.LEAVING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +39,7 @@ class Bookmark:
 Item = messages.Batch | Bookmark | CaughtUp | Behind | Rewound | Restarted
 
 
-class Intake:
+class Intake(Follower):
     """The receiving side of one subscription.
 
     Args:
@@ -75,18 +50,15 @@ class Intake:
     """
 
     def __init__(self, store: str, after: str, known: str | None, bytes_max: int, wake: Callable[[], None]) -> None:
-        self.store = store
-        self.phase = Phase.IDLE
+        super().__init__(store)
         self.resume_at = after
         self.known = known
         self.is_caught_up = False
         self.error: Exception | None = None
-        self.is_closing = False
         self.ended_at: Cursor | None = None
         self._wake = wake
         self._changed = asyncio.Event()
         self._caught_up_or_over = asyncio.Event()
-        self._fruitless = 0
         self._bytes_max = bytes_max
         self._items: deque[tuple[Item, int]] = deque()
         self._bytes = 0
@@ -107,20 +79,11 @@ class Intake:
         """Whether an UNSUBSCRIBE is due."""
         return self.phase is Phase.OPEN and (self.is_closing or self._must_restart or not self._is_refilling)
 
-    @property
-    def is_on_the_wire(self) -> bool:
-        """Whether the server may hold a feed for it."""
-        return self.phase in _ON_THE_WIRE
-
     def request(self, request_id: int) -> messages.Subscribe:
         """Return the SUBSCRIBE to send now."""
         self.phase = Phase.ASKED
         known = None if self.resume_at in (START, NOW) else self.known
         return messages.Subscribe(request_id, self.store, self.resume_at, known)
-
-    def leave(self) -> None:
-        """Note that UNSUBSCRIBE is on its way; what still comes is dropped, it comes again later."""
-        self.phase = Phase.LEAVING
 
     def opened(self, message: messages.Subscribed) -> str | None:
         """Take the answer to SUBSCRIBE. Returns what is wrong with it, if it would skip or repeat something."""
@@ -174,35 +137,21 @@ class Intake:
             self._forget_caught_up()
             self._put(Behind(message.at, message.head))
 
+    def listed(self, message: messages.Live, frame_bytes: int) -> None:
+        """Drop LIVE: an intake keeps no records that it could reconcile; it reads from the start instead."""
+
+    def filled(self, message: messages.Fill, frame_bytes: int) -> None:
+        """Drop FILL, which was not asked for."""
+
     def ended(self, message: messages.Ended) -> None:
         """Take ENDED: go on later if that is what ended it, else the iteration ends when the buffer is empty."""
         self._forget_caught_up()
-        if self.is_closing:
-            self.phase = Phase.OVER
-        elif message.reason == "unsubscribed":
-            self.phase = Phase.IDLE
-            self._must_restart = False
-        elif message.reason in _TAKEN_UP_AGAIN:
-            self._fruitless += 1
-            self.phase = Phase.RESTING
-            self._must_restart = False
-        else:
-            self.ended_at = message.at
-            self.fail(SubscriptionEnded(self.store, message.reason))
+        super().ended(message)
+        self._must_restart = False
 
-    @property
-    def rest_bound_s(self) -> float:
-        """The longest wait before the next SUBSCRIBE, after the server ended one."""
-        return min(_REST_MAX_S, 2.0 ** min(self._fruitless - 1, 5))
-
-    def put_off(self) -> None:
-        """Note that the server refused for now."""
-        self.phase = Phase.OVER if self.is_closing else Phase.RESTING
-
-    def rested(self) -> None:
-        """Ask again, unless things went on without."""
-        if self.phase is Phase.RESTING:
-            self.phase = Phase.IDLE
+    def _dismissed(self, message: messages.Ended) -> None:
+        self.ended_at = message.at
+        self.fail(SubscriptionEnded(self.store, message.reason))
 
     def refused(self, error: messages.Error) -> None:
         """Take the final refusal of the SUBSCRIBE."""
@@ -211,7 +160,7 @@ class Intake:
     def connection_lost(self) -> None:
         """Go back to where a SUBSCRIBE is due."""
         if self.phase is not Phase.OVER:
-            self.phase = Phase.OVER if self.is_closing else Phase.IDLE
+            super().connection_lost()
             self._must_restart = False
             self._forget_caught_up()
 

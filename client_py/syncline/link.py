@@ -1,8 +1,8 @@
 """One connection, from WELCOME to its end: the shell around the protocol's `ClientSession`.
 
 Three tasks: one reads frames and applies what comes of them, one writes what is due, one keeps the deadlines of the
-session. They share no more than the session, the queue of writes and the intakes, all of which are pure. What has
-to outlive the connection is in the queue and the intakes, so a link is thrown away when its connection ends.
+session. They share no more than the session, the queue of writes and the followers, all of which are pure. What has
+to outlive the connection is in the queue and the followers, so a link is thrown away when its connection ends.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from syncline_protocol.messages import WriteResult
 from syncline_protocol.states import SessionState
 
 from .clock import Clock
-from .intake import Intake, Phase
+from .follower import Follower, Phase
 from .wire import Wire, close_code_of
 from .write import PendingWrite, WriteQueue, Written
 
@@ -68,7 +68,7 @@ class Link:
         wire: a fresh connection.
         session: a fresh session.
         writes: the writes to send; settled as answers come.
-        intakes: the subscriptions to keep open; the list may change while the link runs.
+        followers: the subscriptions to keep open; the list may change while the link runs.
     """
 
     def __init__(
@@ -77,16 +77,16 @@ class Link:
         session: ClientSession,
         clock: Clock,
         writes: WriteQueue,
-        intakes: Sequence[Intake],
+        followers: Sequence[Follower],
         observer: LinkObserver,
     ) -> None:
         self._wire = wire
         self._session = session
         self._clock = clock
         self._writes = writes
-        self._intakes = intakes
+        self._followers = followers
         self._observer = observer
-        self._by_id: dict[int, Intake] = {}
+        self._by_id: dict[int, Follower] = {}
         self._retries: list[WriteResult | messages.Error] = []
         self._due = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
@@ -96,7 +96,7 @@ class Link:
         self._due.set()
 
     async def run(self) -> Ending:
-        """Use the connection until it ends; writes and intakes are ready for the next one then."""
+        """Use the connection until it ends; writes and followers are ready for the next one then."""
         self._due.set()
         closed: ConnectionClosed | None = None
         try:
@@ -110,8 +110,8 @@ class Link:
             closed = next(error for error in group.exceptions if isinstance(error, ConnectionClosed))
         finally:
             self._writes.connection_lost()
-            for intake in self._intakes:
-                intake.connection_lost()
+            for follower in self._followers:
+                follower.connection_lost()
             await self._hang_up()
         return self._ending(closed)
 
@@ -139,6 +139,8 @@ class Link:
                 self._apply(event, len(frame))
             self._schedule_retries()
             self._due.set()
+            for crowded in [follower for follower in self._by_id.values() if follower.is_crowded]:
+                await crowded.room()
 
     def _apply(self, event: received.ClientEvent, frame_bytes: int) -> None:
         match event:
@@ -157,10 +159,9 @@ class Link:
                 if fault is not None:
                     self._session.close(CloseCode.DESYNC, fault)
             case received.FeedEnded(id, message):
-                intake = self._by_id.pop(id)
-                intake.ended(message)
-                if intake.phase is Phase.RESTING:
-                    self._spawn(self._ask_again(intake, self._clock.random() * intake.rest_bound_s))
+                follower = self._by_id.pop(id)
+                follower.ended(message)
+                self._let_rest(follower)
             case received.Refused(message):
                 self._refuse(message)
             case received.GoodbyeSaid(message):
@@ -168,9 +169,11 @@ class Link:
             case received.Welcomed(welcome):
                 self._wire.accept_frames(welcome.limits.batch_bytes_max)
                 self._observer.welcomed(welcome)
-            case received.FeedLive() | received.FeedFill():
-                # Parts of a reconcile. An intake keeps no records to reconcile; it reads from the start instead.
-                pass
+            case received.FeedLive(id, message):
+                self._by_id[id].listed(message, frame_bytes)
+            case received.FeedFill(id, message):
+                self._observer.progressed()
+                self._by_id[id].filled(message, frame_bytes)
 
     def _answer(self, result: WriteResult) -> None:
         if result.status == "retry":
@@ -190,6 +193,7 @@ class Link:
                 ops=result.ops or (),
                 code=result.code,
                 message=result.message,
+                head=result.head,
             )
         )
 
@@ -197,15 +201,16 @@ class Link:
         """Take an ERROR. One without an id cannot be attributed: the session's state is sound, so it goes on."""
         if error.id is None:
             return
-        intake = self._by_id.get(error.id)
-        if intake is not None and intake.phase is not Phase.ASKED:
+        follower = self._by_id.get(error.id)
+        if follower is not None and follower.phase is not Phase.ASKED:
             # An UNSUBSCRIBE was refused: it crossed an ENDED, which says all there is to say.
             return
         if error.retry:
             self._retries.append(error)
-        elif intake is not None:
+        elif follower is not None:
             del self._by_id[error.id]
-            intake.refused(error)
+            follower.refused(error)
+            self._let_rest(follower)
         elif (write := self._writes.answered(error.id)) is not None:
             write.settle(Written("refused", key=write.key, code=error.code, message=error.message))
 
@@ -222,11 +227,15 @@ class Link:
             assert answer.id is not None
             if (write := self._writes.put_off(answer.id)) is not None:
                 writes.append(write)
-            elif (intake := self._by_id.pop(answer.id, None)) is not None:
-                intake.put_off()
-                self._spawn(self._ask_again(intake, after_ms / 1000))
+            elif (follower := self._by_id.pop(answer.id, None)) is not None:
+                follower.put_off()
+                self._spawn(self._ask_again(follower, after_ms / 1000))
         if writes:
             self._spawn(self._send_again(writes, after_ms / 1000))
+
+    def _let_rest(self, follower: Follower) -> None:
+        if follower.phase is Phase.RESTING:
+            self._spawn(self._ask_again(follower, self._clock.random() * follower.rest_bound_s))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         assert self._tasks is not None
@@ -237,9 +246,9 @@ class Link:
         self._writes.send_again(writes)
         self._due.set()
 
-    async def _ask_again(self, intake: Intake, after_s: float) -> None:
+    async def _ask_again(self, follower: Follower, after_s: float) -> None:
         await self._clock.sleep(after_s)
-        intake.rested()
+        follower.rested()
         self._due.set()
 
     # --- sending ---
@@ -259,13 +268,16 @@ class Link:
 
     def _fill(self) -> None:
         """Hand what is due to the session, up to a bound; the rest is due again at once."""
-        for intake in self._intakes:
-            if intake.wants_to_leave:
-                self._leave(intake)
-            elif intake.wants_to_ask and not self._is_taken(intake.store):
-                request = intake.request(self._session.next_id())
-                self._by_id[request.id] = intake
+        for follower in self._followers:
+            if follower.wants_to_leave:
+                self._leave(follower)
+            elif follower.wants_to_ask and not self._is_taken(follower.store):
+                request = follower.request(self._session.next_id())
+                self._by_id[request.id] = follower
                 self._session.subscribe(request)
+        for request_id, follower in self._by_id.items():
+            if follower.phase is Phase.OPEN and (seqs := follower.next_fetch()) is not None:
+                self._session.send(messages.Fetch(request_id, seqs))
         size = 0
         while size < _SEND_BYTES_MAX:
             write = self._writes.next_to_send(self._session.limits.in_flight_max)
@@ -277,14 +289,14 @@ class Link:
             size += write.size
         self._due.set()
 
-    def _leave(self, intake: Intake) -> None:
-        request_id = next(id for id, taken in self._by_id.items() if taken is intake)
+    def _leave(self, follower: Follower) -> None:
+        request_id = next(id for id, taken in self._by_id.items() if taken is follower)
         self._session.send(messages.Unsubscribe(request_id))
-        intake.leave()
+        follower.leave()
 
     def _is_taken(self, store: str) -> bool:
         """Whether a feed of this store is on the wire: the server refuses a second one on the same connection."""
-        return any(intake.store == store and intake.is_on_the_wire for intake in self._intakes)
+        return any(follower.store == store and follower.is_on_the_wire for follower in self._followers)
 
     # --- time ---
 

@@ -2,8 +2,10 @@
 
     CONNECTING ──WELCOME──> LIVE ──connection lost──> OFFLINE ──wait over──> CONNECTING
          └──attempt failed──> OFFLINE                any ──closed, or may not come back──> CLOSED
+         └──credentials refused──> NEEDS_AUTH ──authenticate──> CONNECTING
 
-Reads and writes may be asked for in every state but CLOSED; they wait for LIVE.
+Reads and writes may be asked for in every state but CLOSED; they wait for LIVE. A replica tells LAGGING from LIVE: it
+is connected in both, but in LAGGING what it shows is not yet what the server has.
 """
 
 from dataclasses import dataclass
@@ -16,16 +18,21 @@ class ConnectionState(Enum):
     """Where the connection stands."""
 
     CONNECTING = "connecting"
+    LAGGING = "lagging"
     LIVE = "live"
     OFFLINE = "offline"
+    NEEDS_AUTH = "needs-auth"
     CLOSED = "closed"
 
 
-#: Which state may follow which. CONNECTING is the first.
+#: Which state of a connection may follow which. CONNECTING is the first; LAGGING is one of replicas only.
 TRANSITIONS: dict[ConnectionState, frozenset[ConnectionState]] = {
-    ConnectionState.CONNECTING: frozenset({ConnectionState.LIVE, ConnectionState.OFFLINE, ConnectionState.CLOSED}),
+    ConnectionState.CONNECTING: frozenset(
+        {ConnectionState.LIVE, ConnectionState.OFFLINE, ConnectionState.NEEDS_AUTH, ConnectionState.CLOSED}
+    ),
     ConnectionState.LIVE: frozenset({ConnectionState.OFFLINE, ConnectionState.CLOSED}),
     ConnectionState.OFFLINE: frozenset({ConnectionState.CONNECTING, ConnectionState.CLOSED}),
+    ConnectionState.NEEDS_AUTH: frozenset({ConnectionState.CONNECTING, ConnectionState.CLOSED}),
     ConnectionState.CLOSED: frozenset(),
 }
 

@@ -6,8 +6,9 @@ is settled exactly once, with a `Written`, with `WriteRefused`, or with the erro
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -22,7 +23,7 @@ from syncline_protocol.values import check_key, check_store_name
 from .errors import WriteRefused
 from .value import encode_value
 
-__all__ = ["Add", "Delete", "PendingWrite", "WriteQueue", "Written", "check_write"]
+__all__ = ["Add", "AwaitedWrite", "Delete", "PendingWrite", "WriteMessage", "WriteQueue", "Written", "check_write"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ class Written:
         ops: what became of each op of a `write`.
         code: the protocol's error code, of a refusal.
         message: why, in words, of a refusal.
+        head: the position of the log at which it was refused for what the log holds: who has read up to there has seen
+            what stood in the way.
     """
 
     status: Status
@@ -63,30 +66,29 @@ class Written:
     ops: tuple[OpResult, ...] = ()
     code: str | None = None
     message: str | None = None
+    head: Cursor | None = None
 
 
 #: With these a write has happened, in whole or, as it was asked for op by op, in part.
 _DONE: frozenset[Status] = frozenset({"ok", "dup", "partial"})
 
-_WriteMessage = messages.Add | messages.Delete | messages.Write
+WriteMessage = messages.Add | messages.Delete | messages.Write
 
 
 @dataclass(slots=True, eq=False)
-class PendingWrite:
+class PendingWrite(ABC):
     """A write that was not answered yet.
 
     Attributes:
         size: the bytes of its frame.
-        settled: where its answer goes.
         order: its place in the queue.
         predecessors: at how many of its keys it waits for another write.
     """
 
-    message: _WriteMessage
+    message: WriteMessage
     size: int
-    settled: asyncio.Future[Written]
-    order: int = 0
-    predecessors: int = 0
+    order: int = field(default=0, init=False)
+    predecessors: int = field(default=0, init=False)
 
     @property
     def names(self) -> set[tuple[str, str]]:
@@ -100,8 +102,31 @@ class PendingWrite:
         """The key of a single ADD or DELETE."""
         return None if isinstance(self.message, messages.Write) else self.message.key
 
+    @property
+    @abstractmethod
+    def is_abandoned(self) -> bool:
+        """Whether nobody wants it sent any more."""
+
+    @abstractmethod
     def settle(self, result: Written) -> None:
-        """Hand the answer to whoever waits."""
+        """Take the answer."""
+
+    @abstractmethod
+    def fail(self, error: Exception) -> None:
+        """Take the error that ended the client before there was an answer."""
+
+
+@dataclass(slots=True, eq=False)
+class AwaitedWrite(PendingWrite):
+    """A write whose answer somebody awaits."""
+
+    settled: asyncio.Future[Written]
+
+    @property
+    def is_abandoned(self) -> bool:
+        return self.settled.done()
+
+    def settle(self, result: Written) -> None:
         if self.settled.done():
             return
         if result.status in _DONE:
@@ -110,14 +135,13 @@ class PendingWrite:
             self.settled.set_exception(WriteRefused(self.message.store, result))
 
     def fail(self, error: Exception) -> None:
-        """Hand an error to whoever waits."""
         if not self.settled.done():
             self.settled.set_exception(error)
 
 
 def check_write(
     store: str, ops: list[Add | Delete], limits: Limits, *, atomic: bool | None, store_id: str | None
-) -> tuple[_WriteMessage, int]:
+) -> tuple[WriteMessage, int]:
     """Return the message of a write and the bytes of its frame.
 
     Args:
@@ -142,7 +166,7 @@ def check_write(
 
 def _message_of(
     store: str, ops: list[Add | Delete], limits: Limits, atomic: bool | None, store_id: str | None
-) -> _WriteMessage:
+) -> WriteMessage:
     """Check every op and put the message together, with the longest id so that its size is the largest."""
     if atomic is None:
         key = check_key(ops[0].key, limits)
@@ -201,7 +225,7 @@ class WriteQueue:
         """Return the next write that may be sent now; `sent` has to follow."""
         while self._ready and len(self._sent) < in_flight_max:
             write = self._ready.popleft()
-            if not write.settled.done():
+            if not write.is_abandoned:
                 return write
             # Nobody waits for it any more: as if it had never been asked for, or been left without an answer.
             self._release(write)

@@ -6,7 +6,8 @@ import pytest
 
 from syncline.errors import SubscriptionEnded, SubscriptionRefused
 from syncline.event import CaughtUp, Restarted, Rewound
-from syncline.intake import Bookmark, Intake, Phase
+from syncline.follower import Phase
+from syncline.intake import Bookmark, Intake
 from syncline_protocol import messages
 from syncline_protocol.codec import batch_frame, decode_server_message, encode_change
 from syncline_protocol.cursor import Cursor, Seq

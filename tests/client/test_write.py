@@ -5,16 +5,16 @@ import asyncio
 import pytest
 
 from syncline import Add, Delete, Json, WriteRefused, Written
-from syncline.write import PendingWrite, WriteQueue, check_write
+from syncline.write import AwaitedWrite, PendingWrite, WriteQueue, check_write
 from syncline_protocol import DEFAULT_LIMITS, Limits
 from syncline_protocol.codec import encode
 
 
-def pending(*ops: Add | Delete, store: str = "notes") -> PendingWrite:
+def pending(*ops: Add | Delete, store: str = "notes") -> AwaitedWrite:
     """Return a write that waits to be answered."""
     atomic = None if len(ops) == 1 else True
     message, size = check_write(store, list(ops), DEFAULT_LIMITS, atomic=atomic, store_id=None)
-    return PendingWrite(message, size, asyncio.get_running_loop().create_future())
+    return AwaitedWrite(message, size, asyncio.get_running_loop().create_future())
 
 
 def send_all(queue: WriteQueue, in_flight_max: int = 100, first_id: int = 1) -> list[PendingWrite]:

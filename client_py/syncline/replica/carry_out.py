@@ -1,0 +1,258 @@
+"""Carries out the steps of one local transaction on the tables of a replica.
+
+Runs in the thread of the writer's connection, inside of a transaction that the caller begins and ends. Owns the
+bookkeeping that needs the rows: count and digest of a generation, what is missing of it, which records died.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from functools import singledispatch
+
+import msgspec
+
+from syncline_protocol.cursor import Seq
+from syncline_protocol.digest import digest_term
+from syncline_protocol.limits import SEQ_MAX
+from syncline_protocol.messages import Change
+from syncline_protocol.ranges import Range, format_ranges, parse_ranges
+
+from .entry import Entry, SyncState
+from .schema import create_generation, records_of
+from .step import (
+    Apply,
+    Branch,
+    DropEntry,
+    FillIn,
+    ForgetHistory,
+    Generation,
+    SaveEntries,
+    SavePlace,
+    Show,
+    StartOver,
+    Step,
+    Tally,
+)
+
+__all__ = ["carry_out", "missing_of", "read_tally", "without"]
+
+_encode_entry = msgspec.json.Encoder().encode
+
+#: Entries that were synced are kept, so that they can be sent again if the server loses them: so many at the most …
+SYNCED_KEPT_MAX = 100_000
+
+#: … and for so long, which is longer than the backups of most servers are old.
+SYNCED_KEPT_MS = 30 * 24 * 3600 * 1000
+
+_MASK = 0xFFFFFFFF
+
+#: Ranges of seqs are not limited here: they never leave the machine.
+_RANGES_MAX = 2**31
+
+
+def carry_out(db: sqlite3.Connection, steps: Sequence[Step]) -> None:
+    """Carry out steps, in order. Raises `sqlite3.IntegrityError` if changes contradict what is held."""
+    for step in steps:
+        _carry_out(step, db)
+
+
+@singledispatch
+def _carry_out(step: Step, db: sqlite3.Connection) -> None:
+    raise AssertionError(step)
+
+
+# --- records ---
+
+
+@_carry_out.register
+def _apply(step: Apply, db: sqlite3.Connection) -> None:
+    book = _Book(db, step.generation)
+    fresh: dict[str, Change] = {}
+    for change in step.changes:
+        if change.op == "ADD":
+            fresh[change.key] = change
+        elif fresh.pop(change.key, None) is None:
+            book.delete(change.key, change.seq, step.horizon)
+    book.add(fresh.values())
+    book.save(all_shown=step.horizon is None)
+
+
+@_carry_out.register
+def _fill_in(step: FillIn, db: sqlite3.Connection) -> None:
+    book = _Book(db, step.generation)
+    gone = f"SELECT 1 FROM early_delete WHERE generation = {step.generation} AND key = ?"
+    known = f"SELECT 1 FROM {book.table} WHERE seq = ?"
+    # A record may have died between the moment at which the server looked for it and that at which it came.
+    book.add(
+        [
+            change
+            for change in step.changes
+            if not db.execute(gone, (change.key,)).fetchone() and not db.execute(known, (change.seq,)).fetchone()
+        ]
+    )
+    book.missing = list(without(book.missing, step.done))
+    if not book.missing:
+        db.execute("DELETE FROM early_delete WHERE generation = ?", (step.generation,))
+    book.save()
+
+
+class _Book:
+    """A generation's table and its tally while they change together."""
+
+    def __init__(self, db: sqlite3.Connection, generation: Generation) -> None:
+        self.table = records_of(generation)
+        self._db = db
+        self._generation = generation
+        row = db.execute("SELECT count, digest, missing FROM generation WHERE generation = ?", (generation,)).fetchone()
+        self.count, self.digest = row[0], row[1]
+        self.missing = parse_ranges(row[2], ranges_max=_RANGES_MAX)
+
+    def add(self, changes: Iterable[Change]) -> None:
+        """Add records."""
+        rows = [
+            (change.seq, change.key, change.time, bytes(change.value).decode())
+            for change in changes
+            if isinstance(change.value, msgspec.Raw)
+        ]
+        self._db.executemany(f"INSERT INTO {self.table} (seq, key, time, value) VALUES (?, ?, ?, ?)", rows)
+        self.count += len(rows)
+        self.digest += sum([digest_term(seq, key) for seq, key, _, _ in rows])
+
+    def delete(self, key: str, at: Seq, horizon: Seq | None) -> None:
+        """Delete a record; one that can be seen is only marked, so that it can be seen until the horizon moves."""
+        row = self._db.execute(f"SELECT seq, died FROM {self.table} WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            if self.missing:
+                self._db.execute("INSERT OR IGNORE INTO early_delete VALUES (?, ?)", (self._generation, key))
+            return
+        seq, died = row
+        if died is not None:
+            return
+        if horizon is None or seq > horizon:
+            self._db.execute(f"DELETE FROM {self.table} WHERE seq = ?", (seq,))
+        else:
+            self._db.execute(f"UPDATE {self.table} SET died = ? WHERE seq = ?", (at, seq))
+        self.count -= 1
+        self.digest -= digest_term(seq, key)
+
+    def recount(self) -> None:
+        """Count everything anew."""
+        self.count = self.digest = 0
+        for seq, key in self._db.execute(f"SELECT seq, key FROM {self.table}"):
+            self.count += 1
+            self.digest += digest_term(seq, key)
+
+    def save(self, *, all_shown: bool = False) -> None:
+        """Write the tally."""
+        self._db.execute(
+            "UPDATE generation SET count = ?, digest = ?, missing = ? WHERE generation = ?",
+            (self.count, self.digest & _MASK, format_ranges(self.missing), self._generation),
+        )
+        if all_shown:
+            self._db.execute("UPDATE generation SET shown_count = count WHERE generation = ?", (self._generation,))
+
+
+# --- generations ---
+
+
+@_carry_out.register
+def _start_over(step: StartOver, db: sqlite3.Connection) -> None:
+    create_generation(db, step.generation)
+    _drop(db, step.instead_of)
+
+
+@_carry_out.register
+def _branch(step: Branch, db: sqlite3.Connection) -> None:
+    create_generation(db, step.generation)
+    book, source = _Book(db, step.generation), records_of(step.source)
+    db.executemany(
+        f"INSERT INTO {book.table} (seq, key, time, value)"
+        f" SELECT seq, key, time, value FROM {source} WHERE seq BETWEEN ? AND ?",
+        [(first, min(last, step.keep_to)) for first, last in step.live],
+    )
+    book.missing = list(missing_of(step.live, [row[0] for row in db.execute(f"SELECT seq FROM {book.table}")]))
+    book.recount()
+    book.save()
+    if step.drop_source:
+        _drop(db, step.source)
+
+
+@_carry_out.register
+def _show(step: Show, db: sqlite3.Connection) -> None:
+    db.execute(f"DELETE FROM {records_of(step.generation)} WHERE died IS NOT NULL")
+    db.execute("UPDATE generation SET shown_count = count WHERE generation = ?", (step.generation,))
+    _drop(db, step.instead_of)
+
+
+def _drop(db: sqlite3.Connection, generation: Generation | None) -> None:
+    if generation is not None:
+        db.execute(f"DROP TABLE {records_of(generation)}")
+        db.execute("DELETE FROM generation WHERE generation = ?", (generation,))
+        db.execute("DELETE FROM early_delete WHERE generation = ?", (generation,))
+
+
+@_carry_out.register
+def _save_place(step: SavePlace, db: sqlite3.Connection) -> None:
+    text = msgspec.json.encode(step.place).decode()
+    db.execute("UPDATE meta SET value = ? WHERE name = 'place'", (text,))
+
+
+def read_tally(db: sqlite3.Connection, built: Generation, shown: Generation) -> Tally:
+    """Return the tally of the built generation, with the count of the shown one."""
+    count, digest, missing = db.execute(
+        "SELECT count, digest, missing FROM generation WHERE generation = ?", (built,)
+    ).fetchone()
+    (shown_count,) = db.execute("SELECT shown_count FROM generation WHERE generation = ?", (shown,)).fetchone()
+    return Tally(count, digest, tuple(parse_ranges(missing, ranges_max=_RANGES_MAX)), shown_count)
+
+
+# --- the outbox ---
+
+
+@_carry_out.register
+def _save_entries(step: SaveEntries, db: sqlite3.Connection) -> None:
+    db.executemany("INSERT OR REPLACE INTO outbox VALUES (?, ?, ?, ?)", [_row_of(entry) for entry in step.entries])
+    synced = [entry for entry in step.entries if entry.state is SyncState.SYNCED]
+    if synced:
+        newest = max(entry.made_ms for entry in synced)
+        db.execute("DELETE FROM outbox WHERE state = 'synced' AND made_ms < ?", (newest - SYNCED_KEPT_MS,))
+        oldest_id = max(entry.id for entry in synced) - SYNCED_KEPT_MAX
+        db.execute("DELETE FROM outbox WHERE state = 'synced' AND id <= ?", (oldest_id,))
+
+
+def _row_of(entry: Entry) -> tuple[int, str, int, str]:
+    return entry.id, entry.state.value, entry.made_ms, _encode_entry(entry).decode()
+
+
+@_carry_out.register
+def _drop_entry(step: DropEntry, db: sqlite3.Connection) -> None:
+    db.execute("DELETE FROM outbox WHERE id = ?", (step.entry_id,))
+
+
+@_carry_out.register
+def _forget_history(_: ForgetHistory, db: sqlite3.Connection) -> None:
+    db.execute("DELETE FROM outbox WHERE state = 'synced'")
+
+
+# --- ranges ---
+
+
+def missing_of(live: Iterable[Range], held: Iterable[Seq]) -> Iterator[Range]:
+    """Yield the ranges of `live` less the seqs in `held`, which ascend."""
+    yield from without(live, ((seq, seq) for seq in held))
+
+
+def without(ranges: Iterable[Range], others: Iterable[Range]) -> Iterator[Range]:
+    """Yield `ranges` less `others`; both ascend and do not overlap."""
+    rest = iter([*others, (Seq(SEQ_MAX + 1), Seq(SEQ_MAX + 1))])
+    out = next(rest)
+    for first, last in ranges:
+        begin = first
+        while begin <= last:
+            while out[1] < begin:
+                out = next(rest)
+            if out[0] > last:
+                yield begin, last
+                break
+            if out[0] > begin:
+                yield begin, Seq(out[0] - 1)
+            begin = Seq(out[1] + 1)

@@ -1,0 +1,263 @@
+"""The feed of a replica on the wire: takes what the link brings, and passes it on to the keeper. No I/O.
+
+Everything that comes is kept in order until it is saved; the link reads no more while that is too much, which lasts
+only as long as the local file takes. A SUBSCRIBE is due when all that came before was saved, so it always begins at
+the saved cursor.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from syncline.errors import ClientClosed, SubscriptionEnded, SubscriptionRefused, SynclineError
+from syncline.follower import Follower, Phase
+from syncline.write import PendingWrite, Written
+from syncline_protocol import messages
+from syncline_protocol.cursor import START
+
+from .entry import EntryId
+
+__all__ = ["Answered", "FeedItem", "Lost", "OutboxWrite", "ReplicaFeed", "Standing"]
+
+#: The link stops to read while more than this waits to be saved.
+_WAITING_BYTES_MAX = 4 * 1024 * 1024
+
+#: These refusals may end: the store may be created, or be one that a proxy hides for a while.
+_MAY_COME = frozenset({"store_unknown"})
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The feed is over: the connection was lost, or the server or the replica ended it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The server answered a write."""
+
+    entry_id: EntryId
+    result: Written
+
+
+FeedItem = (
+    messages.Subscribed
+    | messages.Batch
+    | messages.Live
+    | messages.Fill
+    | messages.CaughtUp
+    | messages.Behind
+    | Lost
+    | Answered
+)
+
+
+class Standing(Protocol):
+    """Where the replica stands, as its feed has to know it."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything that came was saved, and a subscription may begin."""
+
+    @property
+    def cursor(self) -> str:
+        """The saved cursor."""
+
+    @property
+    def lineage(self) -> str | None:
+        """The history that the cursor belongs to."""
+
+    def next_fetch(self) -> str | None:
+        """Return the ranges of seqs to ask for now."""
+
+
+class ReplicaFeed(Follower):
+    """Args:
+    standing: the keeper.
+    arrived: called when something was put in.
+    wake: called when the connection may have something to send.
+    """
+
+    def __init__(self, store: str, standing: Standing, arrived: Callable[[], None], wake: Callable[[], None]) -> None:
+        super().__init__(store)
+        self.items: deque[tuple[FeedItem, int]] = deque()
+        self.error: SynclineError | None = None
+        #: Counts the times that a feed was opened: what was sent in an earlier one is to be sent again.
+        self.epoch = 0
+        self.is_unknown = False
+        self._standing = standing
+        self._arrived = arrived
+        self._wake = wake
+        self._bytes = 0
+        self._must_leave = False
+        self._room = asyncio.Event()
+        self._room.set()
+
+    # --- for the link ---
+
+    @property
+    def wants_to_ask(self) -> bool:
+        return self.phase is Phase.IDLE and not self.is_closing and not self.items and self._standing.is_settled
+
+    @property
+    def wants_to_leave(self) -> bool:
+        return self.phase is Phase.OPEN and (self.is_closing or self._must_leave)
+
+    def request(self, request_id: int) -> messages.Subscribe:
+        self.phase = Phase.ASKED
+        cursor = self._standing.cursor
+        known = None if cursor == START else self._standing.lineage
+        return messages.Subscribe(request_id, self.store, cursor, known)
+
+    def next_fetch(self) -> str | None:
+        return None if self.items or not self._standing.is_settled else self._standing.next_fetch()
+
+    @property
+    def is_crowded(self) -> bool:
+        return not self._room.is_set()
+
+    async def room(self) -> None:
+        await self._room.wait()
+
+    # --- what comes ---
+
+    def opened(self, message: messages.Subscribed) -> str | None:
+        self.phase = Phase.OPEN
+        self.epoch += 1
+        self.error = None
+        self.is_unknown = False
+        self._must_leave = False
+        self._put(message)
+        return None
+
+    def batch(self, message: messages.Batch, frame_bytes: int) -> None:
+        self._fruitless = 0
+        self._put(message, frame_bytes)
+
+    def came_up(self, message: messages.CaughtUp) -> None:
+        self._fruitless = 0
+        self._put(message)
+
+    def fell_behind(self, message: messages.Behind) -> None:
+        self._put(message)
+
+    def listed(self, message: messages.Live, frame_bytes: int) -> None:
+        self._put(message, frame_bytes)
+
+    def filled(self, message: messages.Fill, frame_bytes: int) -> None:
+        self._put(message, frame_bytes)
+
+    def ended(self, message: messages.Ended) -> None:
+        super().ended(message)
+        self._lose()
+
+    def _dismissed(self, message: messages.Ended) -> None:
+        # A store that was dropped may be made anew; what the server forbids for good, it says when it is asked again.
+        self.error = SubscriptionEnded(self.store, message.reason)
+        self._rest()
+
+    def refused(self, error: messages.Error) -> None:
+        self.error = SubscriptionRefused(self.store, error.code, error.message)
+        self.is_unknown = error.code == "store_unknown"
+        self._rest()
+        self._arrived()
+
+    def put_off(self) -> None:
+        super().put_off()
+        self._lose()
+
+    def connection_lost(self) -> None:
+        was_on_the_wire = self.is_on_the_wire
+        super().connection_lost()
+        if was_on_the_wire:
+            self._lose()
+
+    def fail(self, error: Exception) -> None:
+        assert isinstance(error, SynclineError)
+        self.error = error
+        self.phase = Phase.OVER
+        self._lose()
+
+    def drop(self, error: Exception) -> None:
+        self.fail(error)
+
+    def _lose(self) -> None:
+        self.epoch += 1
+        self._must_leave = False
+        self._put(Lost())
+
+    def _put(self, item: FeedItem, frame_bytes: int = 0) -> None:
+        if self._must_leave and not isinstance(item, Lost | Answered):
+            return
+        self.items.append((item, frame_bytes))
+        self._bytes += frame_bytes
+        if self._bytes > _WAITING_BYTES_MAX:
+            self._room.clear()
+        self._arrived()
+
+    # --- for the keeper ---
+
+    def take(self) -> FeedItem:
+        """Return the oldest item."""
+        item, frame_bytes = self.items.popleft()
+        self._bytes -= frame_bytes
+        if self._bytes <= _WAITING_BYTES_MAX // 2:
+            self._room.set()
+        return item
+
+    def settled(self) -> None:
+        """Note that everything was saved: a SUBSCRIBE or FETCH may be due."""
+        self._wake()
+
+    def reopen(self) -> None:
+        """End the feed and begin it anew at the saved cursor. What came of it and was not taken yet is dropped."""
+        kept = [(item, size) for item, size in self.items if isinstance(item, Answered | Lost)]
+        self.items = deque(kept)
+        self._bytes = 0
+        self._room.set()
+        self._must_leave = self.phase is Phase.OPEN
+        self._wake()
+
+    def abandon(self) -> None:
+        """Count what was handed out as never sent: the outbox was read from the file again."""
+        self.epoch += 1
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the server has opened it and it is to stay."""
+        return self.phase is Phase.OPEN and not self._must_leave and not self.is_closing
+
+    def answered(self, entry_id: EntryId, result: Written) -> None:
+        """Take the answer to a write of the outbox."""
+        self._put(Answered(entry_id, result))
+
+    def close(self) -> None:
+        """Nobody wants it any more."""
+        self.is_closing = True
+        self.error = self.error or ClientClosed(f"{self.store}: the replica is closed")
+        if not self.is_on_the_wire:
+            self.phase = Phase.OVER
+        self._wake()
+
+
+@dataclass(slots=True, eq=False)
+class OutboxWrite(PendingWrite):
+    """An entry of the outbox while it is with the connection.
+
+    It is abandoned when its feed is over: the entry goes out again when the next one has been opened, and not before.
+    """
+
+    entry_id: EntryId
+    feed: ReplicaFeed
+    epoch: int
+
+    @property
+    def is_abandoned(self) -> bool:
+        return self.feed.epoch != self.epoch
+
+    def settle(self, result: Written) -> None:
+        self.feed.answered(self.entry_id, result)
+
+    def fail(self, error: Exception) -> None:
+        pass

@@ -1,0 +1,269 @@
+"""What a replica makes of the messages of its feed: one fold, state and message in, named result and steps out. No I/O.
+
+    IDLE ──resume, snapshot──> CATCHING_UP ──CAUGHT_UP, and it is equal──> LIVE ──BEHIND──> CATCHING_UP
+      └──rewind, reconcile──> LISTING ──last LIVE──> CATCHING_UP         any ──connection lost, ENDED──> IDLE
+
+`protocol/behaviour/feed.yaml` is the whole table. Invariants:
+
+- the cursor and the rows of a batch are in one local transaction (PROTOCOL 11.1.1), so there is none between them;
+- nothing that a catch-up brings can be seen before CAUGHT_UP, and then all of it (P4);
+- a history that is another one is built beside what is shown, and takes its place when it has been proved equal;
+- the cursor does not move before the last LIVE was taken, so a rewind that is cut off is asked for again.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+import msgspec
+
+from syncline_protocol import messages
+from syncline_protocol.cursor import START, Seq, parse_cursor
+from syncline_protocol.digest import digest_text
+from syncline_protocol.limits import SEQ_MAX
+from syncline_protocol.ranges import Range, format_ranges, parse_ranges
+
+from .step import Apply, Branch, FillIn, Place, SavePlace, Show, StartOver, Step, Tally
+
+__all__ = ["FeedFold", "Folded", "Result", "Stage"]
+
+#: A FETCH names at most so many ranges (PROTOCOL 9.4) and seqs; what a cut connection has to fetch again is bounded.
+_RANGES_MAX = 1000
+_FETCHED_MAX = 20_000
+
+_NONE = Seq(0)
+
+#: The ranges of one LIVE frame are bounded by the size of frames.
+_LIVE_RANGES_MAX = 2**31
+
+
+class Stage(Enum):
+    """How far a feed has come since it was opened."""
+
+    IDLE = "idle"
+    LISTING = "listing"
+    CATCHING_UP = "catching_up"
+    LIVE = "live"
+
+
+class Result(Enum):
+    """What came of a message."""
+
+    #: Nothing that anybody has to know of.
+    NOTED = "noted"
+    #: Batches go on after the cursor.
+    RESUMED = "resumed"
+    #: History forked; what lives is about to be listed.
+    REWINDS = "rewinds"
+    #: What lives was listed; the common part of history was kept.
+    REWOUND = "rewound"
+    #: The server has none of our history; it is read from the start.
+    RESTARTED = "restarted"
+    #: The store was dropped and made anew.
+    REPLACED = "replaced"
+    #: Changes were taken that cannot be seen yet.
+    STAGED = "staged"
+    #: Changes were taken that can be seen at once.
+    APPLIED = "applied"
+    #: What is held is what the server has, and is shown.
+    CAUGHT_UP = "caught_up"
+    #: Something is still missing; it is being fetched.
+    FETCHES = "fetches"
+    #: Everything is there, but not at the position for which a digest came: subscribe again, for another.
+    ASKS_AGAIN = "asks_again"
+    #: What is held is not what the server has; it is read from the start.
+    MISMATCH = "mismatch"
+    #: A catch-up begins.
+    FELL_BEHIND = "fell_behind"
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """The result of one fold, and what has to be saved for it; the fold counts on that.
+
+    Attributes:
+        switched: of CAUGHT_UP: another generation is shown from now on.
+        restarted: of CAUGHT_UP: why the generation that is shown now was begun from nothing, if it was.
+    """
+
+    result: Result
+    steps: tuple[Step, ...] = ()
+    switched: bool = False
+    restarted: str | None = None
+
+
+@dataclass(slots=True)
+class FeedFold:
+    """The feed of one replica.
+
+    Args:
+        place: where the replica stands, as saved.
+        is_partial: the replica holds a part of the store only, so that count and digest cannot be compared.
+    """
+
+    place: Place
+    is_partial: bool = False
+    stage: Stage = Stage.IDLE
+    head: Seq = _NONE
+    _opened: messages.Subscribed | None = None
+    _live: list[Range] = field(default_factory=list)
+    _caught_up: messages.CaughtUp | None = None
+    _fetching: tuple[Range, ...] = ()
+
+    @property
+    def seq(self) -> Seq:
+        """The seq of the cursor."""
+        return Seq(0) if self.place.cursor == START else parse_cursor(self.place.cursor).seq
+
+    @property
+    def shows_built(self) -> bool:
+        """Whether the generation that is shown is the one that is built."""
+        return self.place.shown == self.place.built
+
+    # --- opening ---
+
+    def subscribed(self, message: messages.Subscribed) -> Folded:
+        """Take SUBSCRIBED."""
+        assert self.stage is Stage.IDLE, self.stage
+        self.head = parse_cursor(message.head).seq
+        self._caught_up, self._fetching, self._live = None, (), []
+        if self.place.store_id is not None and self.place.store_id != message.store_id:
+            return self._start_over(message, Result.REPLACED)
+        if message.how == "snapshot" and self.place.cursor != START:
+            return self._start_over(message, Result.RESTARTED)
+        if message.how in ("rewind", "reconcile"):
+            self.stage, self._opened = Stage.LISTING, message
+            return Folded(Result.REWINDS)
+        self.stage = Stage.CATCHING_UP
+        return Folded(Result.RESUMED, (self._move(self._met(message)),))
+
+    def _met(self, message: messages.Subscribed) -> Place:
+        """Return the place with what SUBSCRIBED says of the store."""
+        return msgspec.structs.replace(
+            self.place, store_id=message.store_id, lineage=message.lineage, cursor=message.at
+        )
+
+    def _start_over(self, message: messages.Subscribed, result: Result) -> Folded:
+        self.stage = Stage.CATCHING_UP
+        step = self._new_generation()
+        place = msgspec.structs.replace(self._met(message), built=step.generation, restarted="snapshot")
+        return Folded(result, (step, self._move(place)))
+
+    def _new_generation(self) -> StartOver:
+        return StartOver(self._next_generation(), None if self.shows_built else self.place.built)
+
+    def _next_generation(self) -> int:
+        return max(self.place.built, self.place.shown) + 1
+
+    def _move(self, place: Place) -> SavePlace:
+        self.place = place
+        return SavePlace(place)
+
+    # --- listing ---
+
+    def live(self, message: messages.Live) -> Folded:
+        """Take LIVE."""
+        if self.stage is not Stage.LISTING:
+            return Folded(Result.NOTED)
+        self._live += parse_ranges(message.seqs, ranges_max=_LIVE_RANGES_MAX)
+        if not message.last:
+            return Folded(Result.NOTED)
+        opened = self._opened
+        assert opened is not None
+        keep_to = parse_cursor(opened.at).seq if opened.keep_to is None else opened.keep_to
+        branch = Branch(
+            self._next_generation(), self.place.built, keep_to, self._live, drop_source=not self.shows_built
+        )
+        self._live, self._opened, self.stage = [], None, Stage.CATCHING_UP
+        return Folded(
+            Result.REWOUND, (branch, self._move(msgspec.structs.replace(self._met(opened), built=branch.generation)))
+        )
+
+    # --- changes ---
+
+    def batch(self, message: messages.Batch, changes: list[messages.Change]) -> Folded:
+        """Take a BATCH; `changes` are those of it that the replica holds."""
+        shown = self.stage is Stage.LIVE
+        to = parse_cursor(message.to).seq
+        self.head = max(self.head, to)
+        horizon = None if shown or not self.shows_built else self.place.horizon
+        place = msgspec.structs.replace(self.place, cursor=message.to)
+        if shown:
+            place = msgspec.structs.replace(place, horizon=to)
+        steps: tuple[Step, ...] = (Apply(self.place.built, changes, horizon),) if changes else ()
+        return Folded(Result.APPLIED if shown else Result.STAGED, (*steps, self._move(place)))
+
+    def behind(self, message: messages.Behind) -> Folded:
+        """Take BEHIND."""
+        self.stage, self._caught_up = Stage.CATCHING_UP, None
+        self.head = max(self.head, parse_cursor(message.head).seq)
+        return Folded(Result.FELL_BEHIND)
+
+    # --- what is missing ---
+
+    def next_fetch(self, tally: Tally) -> str | None:
+        """Return the ranges to FETCH now; None if nothing is missing, or something is being fetched."""
+        if self.stage not in (Stage.CATCHING_UP, Stage.LIVE) or self._fetching or not tally.missing:
+            return None
+        self._fetching = _first_of(tally.missing)
+        return format_ranges(self._fetching)
+
+    def fill(self, message: messages.Fill, changes: list[messages.Change]) -> Folded:
+        """Take FILL."""
+        if not self._fetching:
+            return Folded(Result.NOTED)
+        done = self._fetching if message.last else ()
+        if message.last:
+            self._fetching = ()
+        return Folded(Result.FETCHES, (FillIn(self.place.built, changes, done),))
+
+    # --- caught up ---
+
+    def caught_up(self, message: messages.CaughtUp, tally: Tally) -> Folded:
+        """Take CAUGHT_UP; `tally` is that at the cursor."""
+        self._caught_up = message
+        return self.settle(tally)
+
+    def settle(self, tally: Tally) -> Folded:
+        """Show what was built, if CAUGHT_UP has come and nothing is missing any more."""
+        message = self._caught_up
+        if message is None:
+            return Folded(Result.NOTED)
+        if tally.missing:
+            return Folded(Result.FETCHES)
+        self._caught_up = None
+        if message.at != self.place.cursor:
+            return Folded(Result.ASKS_AGAIN)
+        if not self.is_partial and (tally.count, digest_text(tally.digest)) != (message.count, message.digest):
+            return self.contradicted()
+        self.stage = Stage.LIVE
+        show = Show(self.place.built, None if self.shows_built else self.place.shown)
+        switched, restarted = not self.shows_built, self.place.restarted
+        place = msgspec.structs.replace(self.place, shown=self.place.built, horizon=self.seq, restarted=None)
+        return Folded(Result.CAUGHT_UP, (show, self._move(place)), switched, restarted)
+
+    def contradicted(self) -> Folded:
+        """Begin anew, since what is held is not what the server has (PROTOCOL 7.4.4). The feed has to be reopened."""
+        step = self._new_generation()
+        place = msgspec.structs.replace(self.place, built=step.generation, cursor=START, restarted="repair")
+        self.stage = Stage.IDLE
+        return Folded(Result.MISMATCH, (step, self._move(place)))
+
+    # --- the end of a feed ---
+
+    def lost(self) -> None:
+        """The feed is over; another one begins with SUBSCRIBED."""
+        self.stage = Stage.IDLE
+        self._opened, self._live, self._caught_up, self._fetching = None, [], None, ()
+
+
+def _first_of(missing: tuple[Range, ...]) -> tuple[Range, ...]:
+    """Return the beginning of what is missing, as much as one FETCH may ask for."""
+    chosen: list[Range] = []
+    left = _FETCHED_MAX
+    for first, last in missing[:_RANGES_MAX]:
+        last = min(last, Seq(first + left - 1), Seq(SEQ_MAX))
+        chosen.append((first, last))
+        left -= last - first + 1
+        if left <= 0:
+            break
+    return tuple(chosen)

@@ -1,0 +1,376 @@
+"""Keeps a replica: takes what comes from the feed and from the application in order, saves it, and lets it be seen.
+
+One task. It takes everything that waits, has the desk make one group of it, carries that out in one local transaction,
+and only then publishes: reads see the new state, those who wait are told, watchers are woken, and what has become free
+to go is handed to the connection. So nothing is seen, answered or sent that a crash could undo.
+
+When the file fails, what is in memory is thrown away and read from it again: those whose writes were being saved get
+the error, and the feed is taken up again after a wait, at the saved cursor.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from syncline.backoff import Backoff
+from syncline.clock import Clock
+from syncline.errors import LocalFileCorrupt, LocalFileError, SynclineError
+from syncline.key import KeyMaker
+from syncline.write import PendingWrite
+from syncline_protocol import messages
+
+from .database import Contradiction, Database
+from .desk import Desk
+from .entry import Edit, Entry, EntryId, EntryOp
+from .feed import Answered, FeedItem, Lost, OutboxWrite, ReplicaFeed
+from .fold import FeedFold, Folded, Result, Stage
+from .group import Group, Order
+from .meaning import Meaning
+from .message import message_of
+from .outbox import Outbox
+from .report import Repaired, Report
+
+__all__ = ["Keeper", "Listener"]
+
+#: One local transaction takes about so many items and changes, so that nobody waits long for what is in it.
+_GROUP_ITEMS_MAX = 4000
+_GROUP_CHANGES_MAX = 20_000
+
+#: How long an edit waits for what it was made on to come back, after the server lost it.
+_PATIENCE_S = 30.0
+
+
+class Listener:
+    """Whom the keeper tells; the replica replaces what it wants to hear of."""
+
+    def touched(self, keys: frozenset[str] | None) -> None:
+        """Records of these keys look different now; of any with None."""
+
+    def moved(self, entry: Entry) -> None:
+        """An entry is in another state now."""
+
+    def reported(self, report: Report) -> None:
+        """Something happened that the application may want to know."""
+
+    def stirred(self) -> None:
+        """The feed, or the keeper itself, is in another state now."""
+
+
+class Keeper:
+    """Args:
+    database: open; the keeper closes it.
+    prefix: the replica holds the records with these keys only.
+    meaning: what the collections make of a write.
+    send: hands a write to the connection.
+    wake: tells the connection that something may be due.
+
+    Attributes:
+        feed: what the connection drives.
+        error: what is wrong with the file, while it is; for good if `is_over`.
+    """
+
+    def __init__(
+        self,
+        store: str,
+        prefix: str,
+        database: Database,
+        clock: Clock,
+        meaning: Meaning,
+        listener: Listener,
+        *,
+        send: Callable[[PendingWrite], None],
+        wake: Callable[[], None],
+    ) -> None:
+        self.store = store
+        self.error: SynclineError | None = None
+        self.is_over = False
+        self.new_key = KeyMaker(clock)
+        self._prefix = prefix
+        self._database = database
+        self._clock = clock
+        self._meaning = meaning
+        self._listener = listener
+        self._send = send
+        self._orders: deque[Order] = deque()
+        self._work = asyncio.Event()
+        self._is_stopping = False
+        self._is_busy = False
+        self._is_resting = False
+        self._rests = Backoff(clock.random)
+        self._timers: set[asyncio.Task[None]] = set()
+        self._desk = self._new_desk()
+        self.feed = ReplicaFeed(store, self, self._work.set, wake)
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="syncline-replica")
+
+    def _new_desk(self) -> Desk:
+        return Desk(self._database.load(), self._database, self._prefix, self._meaning, self.new_key)
+
+    async def stop(self) -> None:
+        """Save what waits, and end."""
+        self._is_stopping = True
+        self._work.set()
+        await asyncio.wait([self._task])
+        for timer in self._timers:
+            timer.cancel()
+        await self._database.close()
+
+    # --- for the application ---
+
+    @property
+    def outbox(self) -> Outbox:
+        """The writes that the server does not have for good; to be looked at only."""
+        return self._desk.outbox
+
+    @property
+    def fold(self) -> FeedFold:
+        """How far the feed has come; to be looked at only."""
+        return self._desk.fold
+
+    @property
+    def shown_count(self) -> int:
+        """How many records of the server can be seen."""
+        return self._desk.tally.shown_count
+
+    def order(self, work: Callable[[], Entry | None], *, reads: bool = False) -> "asyncio.Future[Entry | None]":
+        """Do something with the outbox, between two items of the feed. The result comes when it is saved.
+
+        Raises:
+            SynclineError: the keeper is over; what ended it.
+        """
+        if self.is_over:
+            assert self.error is not None
+            raise self.error
+        done: asyncio.Future[Entry | None] = asyncio.get_running_loop().create_future()
+        self._put(Order(work, reads, done))
+        return done
+
+    def _put(self, order: Order) -> None:
+        self._orders.append(order)
+        self._work.set()
+
+    def write(self, ops: tuple[EntryOp, ...], *, atomic: bool = True, edits: tuple[Edit, ...] = ()) -> Entry:
+        """Put a write into the outbox; to be called by an order."""
+        return self._desk.write(ops, int(self._clock.time() * 1000), atomic=atomic, edits=edits)
+
+    def retry(self, entry_id: EntryId) -> Entry | None:
+        """Put a rejected write back; to be called by an order. None if it is not rejected."""
+        return self._desk.retry(entry_id)
+
+    def discard(self, entry_id: EntryId) -> Entry | None:
+        """Forget a rejected write, or one that waits; to be called by an order. None if it is neither."""
+        return self._desk.discard(entry_id)
+
+    # --- for the feed ---
+
+    @property
+    def is_settled(self) -> bool:
+        return not self._is_busy and not self._is_resting and not self._is_stopping and not self.is_over
+
+    @property
+    def cursor(self) -> str:
+        return self.fold.place.cursor
+
+    @property
+    def lineage(self) -> str | None:
+        return self.fold.place.lineage
+
+    def next_fetch(self) -> str | None:
+        return self.fold.next_fetch(self._desk.tally)
+
+    # --- the task ---
+
+    async def _run(self) -> None:
+        while not self.is_over:
+            await self._work.wait()
+            self._work.clear()
+            self._is_busy = True
+            try:
+                while self.feed.items or self._orders:
+                    await self._handle_group()
+            except LocalFileError as error:
+                self._recover(error)
+            except Exception as error:
+                # A mistake of this package. Those who wait have to learn of it, or they would wait for ever.
+                failure = SynclineError(f"{self.store}: the replica failed: {error!r}", hint="please report this")
+                failure.__cause__ = error
+                self._give_up(failure)
+            self._is_busy = False
+            self.feed.settled()
+            self._listener.stirred()
+            if self._is_stopping and not self._orders:
+                return
+
+    async def _handle_group(self) -> None:
+        items = changes = 0
+        try:
+            while (self.feed.items or self._orders) and items < _GROUP_ITEMS_MAX and changes < _GROUP_CHANGES_MAX:
+                items += 1
+                # What the application does goes first: it is little, and somebody waits for it.
+                if self._orders:
+                    await self._carry_out(self._orders.popleft())
+                    continue
+                item = self.feed.take()
+                if isinstance(item, messages.Batch | messages.Fill):
+                    changes += len(item.changes)
+                await self._take(item)
+            await self._flush()
+        except Contradiction as error:
+            await self._contradicted(str(error))
+        self._hand_out()
+        await self._database.tidy()
+
+    async def _carry_out(self, order: Order) -> None:
+        if order.reads and self._desk.group.has_rows:
+            await self._flush()
+        if order.done is not None and order.done.cancelled():
+            return
+        try:
+            self._desk.group.orders.append((order, order.work()))
+        except SynclineError as error:
+            order.fail(error)
+
+    async def _take(self, item: FeedItem) -> None:
+        """Let the desk take an item. What needs to know what is in the file comes after a flush."""
+        desk = self._desk
+        match item:
+            case messages.Batch():
+                desk.batch(item)
+            case Answered(entry_id, result):
+                if desk.answered(entry_id, result):
+                    self._after(_PATIENCE_S, lambda: self._remake(entry_id, patient=False))
+            case messages.Fill():
+                desk.fill(item)
+                if item.last:
+                    await self._flush()
+                    await self._settle(desk.fold.settle(desk.tally))
+            case messages.Live():
+                await self._settle(desk.fold.live(item))
+            case messages.Subscribed():
+                await self._flush()
+                desk.opened(item)
+                await self._flush()
+            case messages.CaughtUp():
+                await self._flush()
+                await self._settle(desk.fold.caught_up(item, desk.tally))
+            case messages.Behind():
+                await self._settle(desk.fold.behind(item))
+            case Lost():
+                await self._flush()
+                desk.lost()
+                self._listener.stirred()
+
+    async def _settle(self, folded: Folded) -> None:
+        result = self._desk.settle(folded)
+        if result is Result.MISMATCH:
+            self._repair("count or digest differ from the server's")
+        elif result is Result.ASKS_AGAIN:
+            self.feed.reopen()
+        elif result is Result.CAUGHT_UP:
+            self._rests.progressed()
+        await self._flush()
+        self._listener.stirred()
+
+    async def _contradicted(self, reason: str) -> None:
+        """What came cannot be applied to what is held: forget what is in memory, and begin anew from the start."""
+        self._orders.extendleft([order for order, _ in reversed(self._desk.group.orders)])
+        self._desk = self._new_desk()
+        self._desk.group.add(self._desk.fold.contradicted().steps)
+        self.feed.abandon()
+        self._repair(reason)
+        await self._flush()
+
+    def _repair(self, reason: str) -> None:
+        """Take the feed up again: at once the first time, later after a wait, as what is wrong may stay wrong."""
+        self.feed.reopen()
+        self._desk.group.reports.append(Repaired(self._rests.attempts + 1, reason))
+        if self._rests.attempts:
+            self._rest()
+        else:
+            self._rests.next_wait_s()
+
+    def _hand_out(self) -> None:
+        """Give the connection what may be sent now, if the feed is open and what opened it was taken note of."""
+        if self.fold.stage is Stage.IDLE or not self.feed.is_open:
+            return
+        for entry in self.outbox.ready():
+            message, size = message_of(entry, self.store, self.fold.place.store_id)
+            self._send(OutboxWrite(message, size, entry.id, self.feed, self.feed.epoch))
+
+    def _remake(self, entry_id: EntryId, *, patient: bool = True) -> None:
+        self._put(Order(lambda: self._desk.remake(entry_id, patient=patient), reads=True))
+
+    # --- saving and publishing ---
+
+    async def _flush(self) -> None:
+        """Save the group, and let it be seen."""
+        desk = self._desk
+        if desk.group.is_empty:
+            return
+        if steps := desk.group.steps():
+            desk.tally = await self._database.commit(steps, desk.fold.place)
+        group, desk.group = desk.group, Group()
+        self._database.refresh()
+        group.touch(desk.outbox.publish())
+        self._publish(group)
+
+    def _publish(self, group: Group) -> None:
+        moved = group.moved()
+        for entry in moved:
+            self._listener.moved(entry)
+        for order, made in group.orders:
+            order.succeed(made)
+        for report in group.reports:
+            self._listener.reported(report)
+        if group.touched is None or group.touched:
+            self._listener.touched(None if group.touched is None else frozenset(group.touched))
+        for ops in self._desk.leftovers(moved):
+            self._put(Order(lambda ops=ops: self.write(ops, atomic=False)))  # type: ignore[misc]
+        for entry_id in self._desk.due_to_be_remade():
+            self._remake(entry_id)
+
+    # --- when the file fails ---
+
+    def _recover(self, error: LocalFileError) -> None:
+        self._desk.group.fail(error)
+        if isinstance(error, LocalFileCorrupt):
+            self._give_up(error)
+            return
+        try:
+            self._desk = self._new_desk()
+        except LocalFileError as again:
+            self._give_up(again)
+            return
+        self.error = error
+        self.feed.reopen()
+        self.feed.abandon()
+        self._rest()
+
+    def _rest(self) -> None:
+        """Leave the feed alone for a while."""
+        self._is_resting = True
+        self._after(self._rests.next_wait_s(), self._rested)
+        self._listener.stirred()
+
+    def _rested(self) -> None:
+        self._is_resting = False
+        self.error = None
+        self._work.set()
+
+    def _after(self, seconds: float, work: Callable[[], None]) -> None:
+        timer = asyncio.get_running_loop().create_task(self._wait(seconds, work), name="syncline-replica-timer")
+        self._timers.add(timer)
+        timer.add_done_callback(self._timers.discard)
+
+    async def _wait(self, seconds: float, work: Callable[[], None]) -> None:
+        await self._clock.sleep(seconds)
+        work()
+
+    def _give_up(self, error: SynclineError) -> None:
+        self.error = error
+        self.is_over = True
+        self._desk.group.fail(error)
+        for order in self._orders:
+            order.fail(error)
+        self._orders.clear()
+        self.feed.close()
+        self._listener.stirred()

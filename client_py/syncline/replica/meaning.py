@@ -1,0 +1,75 @@
+"""What the collections make of the writes of a replica, as the keeper has to know it.
+
+A replica by itself knows records. An entry with `edits` means more: if somebody else was first it is made anew, and
+when it has arrived, it may have left something behind that nobody can see any more.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from .database import Row
+from .entry import Edit, Entry, EntryOp, Refusal
+from .report import Report
+
+__all__ = ["Base", "Conflict", "Meaning", "NoMeaning", "Postponed", "Remade", "Remaking"]
+
+
+class Base(Protocol):
+    """The records that the server has, without what the outbox says of them."""
+
+    def get(self, key: str) -> Row | None:
+        """Return the record of a key."""
+
+    def with_prefix(self, prefix: str) -> list[Row]:
+        """Return the records whose keys begin so, in the order of their keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remade:
+    """The entry as it is to be sent now; without ops there is nothing left to do.
+
+    Attributes:
+        renamed: keys that it adds under another name now, for the entries that build on it.
+        reports: what happened to its edits.
+    """
+
+    ops: tuple[EntryOp, ...]
+    edits: tuple[Edit, ...]
+    renamed: dict[str, str] = field(default_factory=dict)
+    reports: tuple[Report, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """The application wants to decide itself: the entry is rejected for this."""
+
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """It cannot be made anew yet."""
+
+
+Remaking = Remade | Conflict | Postponed
+
+
+class Meaning(Protocol):
+    """What the collections know."""
+
+    def remake(self, entry: Entry, base: Base, new_key: Callable[[], str]) -> Remaking:
+        """Make an entry anew whose edits somebody else has forestalled."""
+
+    def leftovers(self, entry: Entry, base: Base) -> list[str]:
+        """Return the keys of records that belong to no document any more, now that this entry has arrived."""
+
+
+class NoMeaning:
+    """For replicas whose records are nothing but records."""
+
+    def remake(self, entry: Entry, base: Base, new_key: Callable[[], str]) -> Remaking:
+        return Postponed()
+
+    def leftovers(self, entry: Entry, base: Base) -> list[str]:
+        return []

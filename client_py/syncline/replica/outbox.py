@@ -1,0 +1,351 @@
+"""The outbox of a replica: which writes are to be sent, in what order, and how they look until they come back. No I/O.
+
+Every method that changes something returns the entries as they are now, to be saved; what is not PENDING, ACKED or
+REJECTED any more is not kept here. Invariants:
+
+- entries that share a key are sent one after the other, the next when the one before was acked; all others at once;
+- an entry shadows the records of its keys from the moment it is put in until the shown records have passed it, so
+  that nothing flickers between the ack and the feed; a rejected one does not;
+- what happened can be seen after `publish` only, which comes when it is saved;
+- a PENDING entry that was refused for what the log holds keeps the refusal, and says by it what it waits for.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+import msgspec
+
+from syncline.write import Written
+from syncline_protocol.cursor import Cursor, Lineage, Seq, parse_cursor
+
+from .entry import Entry, EntryId, Refusal, SyncState
+from .sorted_keys import SortedKeys
+
+__all__ = ["Answer", "Outbox", "Shadow", "Verdict"]
+
+#: These say of an op that somebody else was first; the rest of the statuses would be the same at any time.
+_RIVALRY = frozenset({"gone", "conflict", "exists", "absent", "skipped", "ok", "dup"})
+
+#: After these a DELETE has nothing left to do.
+_IS_GONE = frozenset({"ok", "dup", "absent", "gone"})
+
+#: The store that was meant is not there: it is for the subscription to find out what became of it.
+_STORE_CODES = frozenset({"store_unknown", "store_mismatch"})
+
+
+class Verdict(Enum):
+    """What an answer of the server means for an entry."""
+
+    ACKED = "acked"
+    REJECTED = "rejected"
+    #: It goes out again once what it builds on is back.
+    WAITS = "waits"
+    #: It is written anew once the shown records have passed `refusal.head`.
+    REBASES = "rebases"
+    #: It goes out again after the next SUBSCRIBED.
+    HELD = "held"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer that was taken: what it means, and the entry as it is now."""
+
+    verdict: Verdict
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """How one key looks through the outbox: its record is `entry`'s, or hidden by it if there is no `text`."""
+
+    entry: Entry
+    text: str | None
+
+
+class Outbox:
+    """The writes that the server does not have for good.
+
+    Args:
+        entries: what was saved, in the order of their ids.
+    """
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self._entries: dict[EntryId, Entry] = {}
+        self._by_key: dict[str, list[EntryId]] = {}
+        self._keys = SortedKeys()
+        self._shadows: dict[str, Shadow] = {}
+        self._shadow_keys = SortedKeys()
+        self._changed: set[str] = set()
+        # Those that may have become free to go; what shares a key with an older one comes back when that one moves on.
+        self._candidates: set[EntryId] = set()
+        self._under_way: set[EntryId] = set()
+        self._held: set[EntryId] = set()
+        self._acked: set[EntryId] = set()
+        self.size = 0
+        self.last_id: EntryId = 0
+        self._pending: dict[EntryId, None] = {}
+        self.rejected = 0
+        for entry in entries:
+            self.put(entry)
+
+    # --- looking ---
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(sorted(self._entries.values(), key=lambda entry: entry.id))
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, entry_id: EntryId) -> Entry | None:
+        """Return an entry, unless it is synced or discarded."""
+        return self._entries.get(entry_id)
+
+    def of_key(self, key: str) -> list[Entry]:
+        """Return the entries that touch a key, oldest first."""
+        return [self._entries[entry_id] for entry_id in self._by_key.get(key, ())]
+
+    def shadow(self, key: str) -> Shadow | None:
+        """Return how a key looks through the outbox as it was published, or None if that has nothing to say of it."""
+        return self._shadows.get(key)
+
+    def shadows(self, prefix: str = "") -> list[tuple[str, Shadow]]:
+        """Return the keys that look different through the outbox as it was published, in their order."""
+        return [(key, self._shadows[key]) for key in self._shadow_keys.with_prefix(prefix)]
+
+    def next_shadow(self, key: str) -> Shadow | None:
+        """Return what `shadow` will return once everything is published."""
+        for entry_id in reversed(self._by_key.get(key, ())):
+            entry = self._entries[entry_id]
+            if entry.state is not SyncState.REJECTED:
+                return Shadow(entry, next(op.text for op in reversed(entry.ops) if op.key == key))
+        return None
+
+    def next_shadows(self, prefix: str) -> list[tuple[str, Shadow]]:
+        """Return what `shadows` will return once everything is published."""
+        found = [(key, self.next_shadow(key)) for key in self._keys.with_prefix(prefix)]
+        return [(key, shadow) for key, shadow in found if shadow is not None]
+
+    def publish(self) -> set[str]:
+        """Let everything that happened be seen. Returns the keys that look different now."""
+        changed, self._changed = self._changed, set()
+        for key in changed:
+            shadow = self.next_shadow(key)
+            if shadow is not None:
+                if key not in self._shadows:
+                    self._shadow_keys.add(key)
+                self._shadows[key] = shadow
+            elif self._shadows.pop(key, None) is not None:
+                self._shadow_keys.remove(key)
+        return changed
+
+    @property
+    def pending(self) -> int:
+        """How many entries are PENDING."""
+        return len(self._pending)
+
+    def has_pending(self, upto: EntryId) -> bool:
+        """Return whether an entry with this id or a lower one is PENDING."""
+        return any(entry_id <= upto for entry_id in self._pending)
+
+    def in_state(self, state: SyncState) -> list[Entry]:
+        """Return the entries in one state, oldest first."""
+        return [entry for entry in self if entry.state is state]
+
+    # --- putting and sending ---
+
+    def put(self, entry: Entry) -> Entry:
+        """Take an entry: a new one, or one that was here and has changed."""
+        before = self._entries.get(entry.id)
+        if before is not None:
+            self._forget(before)
+        self.last_id = max(self.last_id, entry.id)
+        self._entries[entry.id] = entry
+        self.size += entry.size
+        if entry.state is SyncState.PENDING:
+            self._pending[entry.id] = None
+            self._candidates.add(entry.id)
+        elif entry.state is SyncState.ACKED:
+            self._acked.add(entry.id)
+        elif entry.state is SyncState.REJECTED:
+            self.rejected += 1
+        for key in entry.keys:
+            ids = self._by_key.get(key)
+            if ids is None:
+                ids = self._by_key[key] = []
+                self._keys.add(key)
+            ids.append(entry.id)
+            ids.sort()
+        self._changed.update(entry.keys)
+        return entry
+
+    def ready(self) -> list[Entry]:
+        """Return the entries that may be sent now, oldest first, and count them as under way."""
+        ready = [self._entries[entry_id] for entry_id in sorted(self._candidates) if self._may_go(entry_id)]
+        self._candidates.clear()
+        self._under_way.update([entry.id for entry in ready])
+        return ready
+
+    def _may_go(self, entry_id: EntryId) -> bool:
+        entry = self._entries[entry_id]
+        return entry.refusal is None and not any(
+            self._entries[other].state is SyncState.PENDING
+            for key in entry.keys
+            for other in self._by_key[key]
+            if other < entry_id
+        )
+
+    def connection_lost(self) -> None:
+        """Count nothing as under way: what was sent is to be sent again."""
+        self._candidates |= self._under_way
+        self._under_way.clear()
+
+    def reopened(self) -> None:
+        """Let those go that were held until the subscription knew its store."""
+        self._candidates |= self._held
+        self._held.clear()
+
+    # --- answers ---
+
+    def answered(self, entry_id: EntryId, result: Written) -> Answer | None:
+        """Take the server's answer. None if the entry is not PENDING any more."""
+        entry = self._entries.get(entry_id)
+        if entry is None or entry.state is not SyncState.PENDING:
+            return None
+        self._under_way.discard(entry_id)
+        verdict, entry = judge(entry, result)
+        self.put(entry)
+        if verdict is Verdict.HELD:
+            # It must not go out before the subscription has found out which store this is.
+            self._candidates.discard(entry_id)
+            self._held.add(entry_id)
+        return Answer(verdict, entry)
+
+    def waiting(self) -> list[Entry]:
+        """Return the entries that wait for what they build on, or to be written anew."""
+        return [entry for entry in self if entry.state is SyncState.PENDING and entry.refusal is not None]
+
+    def wake(self, keys: Iterable[str] | None = None) -> list[Entry]:
+        """Let entries go that wait for one of these keys to be back; for any key with None."""
+        known = None if keys is None else frozenset(keys)
+        woken = [entry for entry in self.waiting() if known is None or entry.deleted & known]
+        return [self.put(msgspec.structs.replace(entry, refusal=None)) for entry in woken]
+
+    def passed(self, seq: Seq) -> list[Entry]:
+        """Take out the acked entries that the shown records have passed; they are synced."""
+        synced = [
+            entry.with_state(SyncState.SYNCED)
+            for entry in [self._entries[entry_id] for entry_id in sorted(self._acked)]
+            if entry.at is None or parse_cursor(entry.at).seq <= seq
+        ]
+        for entry in synced:
+            self._remove(entry.id)
+        return synced
+
+    # --- history ---
+
+    def lost(self, lineage: Lineage, head: Seq) -> list[Entry]:
+        """Take back the acked entries whose position is not in this log (PROTOCOL 11.2.2)."""
+        gone = [entry for entry in self.in_state(SyncState.ACKED) if not is_in(lineage, head, entry.at)]
+        return [self.put(taken_back(entry)) for entry in gone]
+
+    def unsettle(self) -> list[Entry]:
+        """Note that the history that pending entries build on is another now: what they lack may still come back."""
+        changed = [entry for entry in self.in_state(SyncState.PENDING) if not entry.returned]
+        return [self.put(msgspec.structs.replace(entry, returned=True)) for entry in changed]
+
+    def reject_all(self, refusal: Refusal) -> list[Entry]:
+        """Reject everything that the server does not have for good."""
+        entries = [entry for entry in self if entry.state is not SyncState.REJECTED]
+        return [self.put(entry.with_state(SyncState.REJECTED, refusal=refusal)) for entry in entries]
+
+    # --- the user ---
+
+    def retry(self, entry_id: EntryId) -> Entry | None:
+        """Put a rejected entry back."""
+        entry = self._entries.get(entry_id)
+        if entry is None or entry.state is not SyncState.REJECTED:
+            return None
+        return self.put(entry.with_state(SyncState.PENDING, refusal=None))
+
+    def discard(self, entry_id: EntryId) -> Entry | None:
+        """Forget a rejected entry, or a pending one that waits."""
+        entry = self._entries.get(entry_id)
+        if entry is None or (entry.state is not SyncState.REJECTED and entry.refusal is None):
+            return None
+        self._remove(entry_id)
+        return entry
+
+    def settle(self, entry_id: EntryId) -> Entry:
+        """Take out an entry that has nothing left to do."""
+        entry = self._entries[entry_id].with_state(SyncState.SYNCED, refusal=None)
+        self._remove(entry_id)
+        return entry
+
+    # --- keeping book ---
+
+    def _remove(self, entry_id: EntryId) -> None:
+        self._forget(self._entries[entry_id])
+
+    def _forget(self, entry: Entry) -> None:
+        del self._entries[entry.id]
+        self.size -= entry.size
+        if entry.state is SyncState.PENDING:
+            self._pending.pop(entry.id, None)
+        elif entry.state is SyncState.REJECTED:
+            self.rejected -= 1
+        for kept in (self._candidates, self._under_way, self._held, self._acked):
+            kept.discard(entry.id)
+        for key in entry.keys:
+            ids = self._by_key[key]
+            ids.remove(entry.id)
+            self._candidates.update([other for other in ids if self._is_idle(other)])
+            if not ids:
+                del self._by_key[key]
+                self._keys.remove(key)
+        self._changed.update(entry.keys)
+
+    def _is_idle(self, entry_id: EntryId) -> bool:
+        return (
+            self._entries[entry_id].state is SyncState.PENDING
+            and entry_id not in self._under_way
+            and entry_id not in self._held
+        )
+
+
+def judge(entry: Entry, result: Written) -> tuple[Verdict, Entry]:
+    """Say what an answer means for a pending entry, and return the entry with it."""
+    if result.status in ("ok", "dup"):
+        seqs = tuple([op.seq or Seq(0) for op in result.ops]) or (result.seq or Seq(0),)
+        return Verdict.ACKED, entry.with_state(SyncState.ACKED, at=result.at, seqs=seqs, refusal=None)
+    statuses = tuple([op.status for op in result.ops]) or (result.status,)
+    if not entry.atomic and _IS_GONE.issuperset(statuses):
+        seqs = tuple([op.seq or Seq(0) for op in result.ops])
+        return Verdict.ACKED, entry.with_state(SyncState.ACKED, at=result.at, seqs=seqs, refusal=None)
+    if result.code in _STORE_CODES:
+        return Verdict.HELD, entry
+    refusal = Refusal(result.status, statuses, result.code, _reason_of(result), result.head)
+    if _RIVALRY.issuperset(statuses):
+        if entry.returned and "absent" in statuses:
+            return Verdict.WAITS, msgspec.structs.replace(entry, refusal=refusal)
+        if entry.edits:
+            return Verdict.REBASES, msgspec.structs.replace(entry, refusal=refusal)
+    return Verdict.REJECTED, entry.with_state(SyncState.REJECTED, refusal=refusal)
+
+
+def taken_back(entry: Entry) -> Entry:
+    """Return an entry that the server had and lost, as it goes out again."""
+    return entry.with_state(SyncState.PENDING, at=None, seqs=(), refusal=None, returned=True)
+
+
+def is_in(lineage: Lineage, head: Seq, at: Cursor | None) -> bool:
+    """Return whether a position is in a log with this lineage and head. No position is in every log."""
+    if at is None:
+        return True
+    position = parse_cursor(at)
+    last = lineage.last_seq(position.incarnation, head)
+    return last is not None and position.seq <= last
+
+
+def _reason_of(result: Written) -> str | None:
+    return next((op.message for op in result.ops if op.message), None) or result.message

@@ -1,0 +1,486 @@
+"""A replica: the records of a store on this machine, and the writes that the server does not have yet.
+
+    replica = await client.replica("notes", path="notes.db")
+    write = await replica.add({"text": "hi"})
+    print(len(replica), write.state)
+    await write.stored()
+
+A facade: `keeper` saves what comes from both sides, `database` has the records, the outbox shades them, `watch` has the
+live queries. Reads are local and immediate. Everything works without a server; when there is one it is followed.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Protocol, TypeVar
+from weakref import WeakSet, WeakValueDictionary
+
+from syncline.clock import Clock
+from syncline.errors import ClientClosed, FlushTimeout, LocalFileError, Misuse, OutboxFull, SynclineError
+from syncline.follower import Follower
+from syncline.status import Status
+from syncline.write import Add, Delete, PendingWrite, check_write
+from syncline_protocol import Limits
+from syncline_protocol.cursor import Seq
+
+from .database import Database
+from .entry import Edit, Entry, EntryId, EntryOp, SyncState
+from .fold import Stage
+from .keeper import Keeper, Listener
+from .meaning import Meaning
+from .message import ops_of
+from .record import LocalRecord, look, look_all
+from .report import Report
+from .schema import Identity
+from .status import ReplicaStatus, status_of
+from .watch import Predicate, Query, View, Watch
+from .write import Write
+
+__all__ = ["Replica", "Session", "open_replica"]
+
+T = TypeVar("T")
+
+#: Iterating reads so many records at once.
+_PAGE = 1000
+
+
+class Session(Protocol):
+    """The connection, as a replica needs it."""
+
+    @property
+    def status(self) -> Status:
+        """Where it stands."""
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds of the server."""
+
+    def put(self, write: PendingWrite) -> None:
+        """Take a write, to be sent."""
+
+    def wake(self) -> None:
+        """Something may be due to be sent."""
+
+    def follow(self, follower: Follower) -> None:
+        """Take a feed, to be opened."""
+
+    def on_status(self, listener: Callable[[Status], None]) -> Callable[[], None]:
+        """Call the listener with each status; returns what ends that."""
+
+
+async def open_replica(
+    session: Session,
+    clock: Clock,
+    store: str,
+    path: str | None,
+    *,
+    prefix: str,
+    meaning: Meaning,
+    outbox_bytes_max: int,
+    create: Callable[[], "asyncio.Task[object]"] | None,
+) -> "Replica":
+    """Open the database and follow the store. Raises `LocalFileError`."""
+    database = await Database.open(path, Identity(store, prefix))
+    return Replica(session, clock, store, database, prefix, meaning, outbox_bytes_max, create)
+
+
+class Replica:
+    """The records of a store, or of a part of it, on this machine; made by `Client.replica`.
+
+    Attributes:
+        store: the name of the store.
+        prefix: the keys of the records that it holds begin so.
+        path: its file, or None if it is in memory.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        clock: Clock,
+        store: str,
+        database: Database,
+        prefix: str,
+        meaning: Meaning,
+        outbox_bytes_max: int,
+        create: Callable[[], "asyncio.Task[object]"] | None,
+    ) -> None:
+        self.store = store
+        self.prefix = prefix
+        self.path = database.path
+        self._session = session
+        self._database = database
+        self._outbox_bytes_max = outbox_bytes_max
+        self._create = create
+        self._creating: asyncio.Task[object] | None = None
+        self._writes: WeakValueDictionary[EntryId, Write] = WeakValueDictionary()
+        self._awaited: set[Write] = set()
+        self._watches: WeakSet[Watch] = WeakSet()
+        self._callbacks: list[_Callback] = []
+        self._report_listeners: list[Callable[[Report], None]] = []
+        self._stirred = asyncio.Event()
+        self._closing: asyncio.Task[None] | None = None
+        self._keeper = Keeper(store, prefix, database, clock, meaning, _Ears(self), send=session.put, wake=session.wake)
+        self._stop_status = session.on_status(lambda _: self._stir())
+        session.follow(self._keeper.feed)
+        self._keeper.feed.settled()
+
+    # --- reading ---
+
+    def get(self, key: str) -> LocalRecord | None:
+        """Return the record of a key, or None. Local and immediate, as all reads are."""
+        self._require_readable()
+        shadow = self._keeper.outbox.shadow(key)
+        if shadow is not None and shadow.text is None:
+            return None
+        return look(key, self._database.get(key), shadow)
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and self.get(key) is not None
+
+    def __len__(self) -> int:
+        self._require_readable()
+        count = self._keeper.shown_count
+        for key, shadow in self._keeper.outbox.shadows():
+            is_held = self._database.has(key)
+            if shadow.text is not None and not is_held:
+                count += 1
+            elif shadow.text is None and is_held:
+                count -= 1
+        return count
+
+    def __iter__(self) -> Iterator[LocalRecord]:
+        """Iterate over the records by seq, then over those that the server does not have yet, as they were written.
+
+        A loop without `await` sees one moment. One with `await` sees each record that is there throughout once.
+        """
+        self._require_readable()
+        after = Seq(0)
+        while rows := self._database.page(after, _PAGE):
+            after = rows[-1].seq
+            yield from look_all(rows, [(row.key, s) for row in rows if (s := self._keeper.outbox.shadow(row.key))])
+        fresh = [(key, shadow) for key, shadow in self._keeper.outbox.shadows() if not self._database.has(key)]
+        yield from look_all((), fresh)
+
+    def find(self, predicate: Predicate | None = None, *, prefix: str = "") -> list[LocalRecord]:
+        """Return the records that fit, in the order of iteration.
+
+        Args:
+            predicate: says of a record whether it fits.
+            prefix: only records whose keys begin so are looked at, which costs what they are, not what the replica is.
+        """
+        self._require_readable()
+        if prefix:
+            rows = sorted(self._database.with_prefix(prefix), key=lambda row: row.seq)
+            records: Iterable[LocalRecord] = look_all(rows, self._keeper.outbox.shadows(prefix))
+        else:
+            records = self
+        return [record for record in records if predicate is None or predicate(record)]
+
+    def state(self, key: str) -> SyncState | None:
+        """Return how far the newest write of a key has come, also a REJECTED one; None if there is no such key."""
+        self._require_readable()
+        entries = self._keeper.outbox.of_key(key)
+        if entries:
+            return entries[-1].state
+        return SyncState.SYNCED if self._database.has(key) else None
+
+    # --- writing ---
+
+    async def add(self, value: object, key: str | None = None) -> Write:
+        """Add a record. Returns once it is stored locally.
+
+        Args:
+            value: any JSON-able object, or `Json` for exact text.
+            key: by default one that sorts by time.
+
+        Raises:
+            WriteRefused: the key or the value breaks a rule. Nothing was stored.
+            OutboxFull: too much waits to be sent. Nothing was stored.
+            LocalFileError: the file failed; `LocalFileFull` if there is no room.
+        """
+        return await self._write([Add(self.new_key() if key is None else key, value)], atomic=None)
+
+    async def delete(self, key: str) -> Write:
+        """Delete a record. Otherwise as `add`."""
+        return await self._write([Delete(key)], atomic=None)
+
+    async def write(self, ops: Iterable[Add | Delete]) -> Write:
+        """Make several changes, all or none. Otherwise as `add`."""
+        return await self._write(list(ops), atomic=True)
+
+    async def replace(self, key: str, value: object, new_key: str | None = None) -> Write:
+        """Replace a record by another one, if it is still there when the server decides. Otherwise as `add`."""
+        return await self.write([Delete(key), Add(self.new_key() if new_key is None else new_key, value)])
+
+    async def _write(self, ops: list[Add | Delete], *, atomic: bool | None) -> Write:
+        message, size = check_write(self.store, ops, self._session.limits, atomic=atomic, store_id=None)
+        for op in ops:
+            self.check_key(op.key)
+        checked = ops_of(message)
+        return await self.order(lambda: self.put(checked, size=size))
+
+    def check_key(self, key: str) -> None:
+        """Raise if a replica of a part of the store could never show this key."""
+        if not key.startswith(self.prefix):
+            raise Misuse(
+                f"{self.store}: this replica holds keys that begin with {self.prefix!r}, not {key!r}",
+                hint="write through the client, or through a replica of the whole store",
+            )
+
+    # --- the outbox ---
+
+    @property
+    def pending(self) -> list[Write]:
+        """The writes that the server has not acknowledged, oldest first."""
+        return [self._handle(entry) for entry in self._keeper.outbox.in_state(SyncState.PENDING)]
+
+    @property
+    def rejections(self) -> list[Write]:
+        """The writes that the server refused, oldest first: `retry` or `discard` each."""
+        return [self._handle(entry) for entry in self._keeper.outbox.in_state(SyncState.REJECTED)]
+
+    async def flush(self, timeout: float | None = None) -> None:
+        """Wait until the server has acknowledged or refused every write that was made so far.
+
+        Raises:
+            FlushTimeout: it took longer than `timeout` seconds. The writes are kept and will be sent.
+            ClientClosed: the replica was closed first.
+        """
+        last = self._keeper.outbox.last_id
+        try:
+            async with asyncio.timeout(timeout):
+                while self._keeper.outbox.has_pending(last):
+                    self._require_open()
+                    await self._stir_comes()
+        except TimeoutError:
+            reason = self.status.reason
+            raise FlushTimeout(self.store, self._keeper.outbox.pending, timeout or 0.0, reason) from None
+
+    async def retry(self, write: Write) -> None:
+        """Send a rejected write again, as it is. One that is not rejected is left alone."""
+        await self._order(lambda: self._keeper.retry(write.id))
+
+    async def discard(self, write: Write) -> None:
+        """Forget a rejected write, or one that waits for what it builds on. Another one is left alone."""
+        await self._order(lambda: self._keeper.discard(write.id))
+
+    # --- following ---
+
+    def watch(self, predicate: Predicate | None = None, *, prefix: str = "") -> Watch:
+        """Return an iterator over what fits: a first view, then one after each change, never half a transaction.
+
+        While the reader is slow, changes are put together.
+        """
+        self._require_readable()
+        watch = Watch(Query(self, predicate, prefix))
+        self._watches.add(watch)
+        return watch
+
+    def on_change(
+        self, callback: Callable[[View], None], predicate: Predicate | None = None, *, prefix: str = ""
+    ) -> Callable[[], None]:
+        """Call `callback` with a first view at once and with one after each change. Returns what ends that."""
+        self._require_readable()
+        query = Query(self, predicate, prefix)
+        callback(query.first())
+        entry = _Callback(query, callback)
+        self._callbacks.append(entry)
+        return lambda: self._callbacks.remove(entry) if entry in self._callbacks else None
+
+    def on_report(self, callback: Callable[[Report], None]) -> Callable[[], None]:
+        """Call `callback` with what happens to the replica: rewinds, repairs, rejections. Returns what ends that."""
+        self._report_listeners.append(callback)
+        return lambda: self._report_listeners.remove(callback)
+
+    @property
+    def status(self) -> ReplicaStatus:
+        """How it stands."""
+        return status_of(self._keeper, self._session.status)
+
+    async def statuses(self) -> AsyncIterator[ReplicaStatus]:
+        """Iterate over the status: as it is, and each time that it changes, until the replica is closed."""
+        before: ReplicaStatus | None = None
+        while True:
+            stirred, status = self._stirred, self.status
+            if status != before:
+                yield status
+                before = status
+                continue
+            if self._closing is not None:
+                return
+            await stirred.wait()
+
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether what is shown is what the server has, as far as both have heard of each other."""
+        return self._keeper.fold.stage is Stage.LIVE
+
+    async def wait_caught_up(self, timeout: float | None = None) -> None:
+        """Wait until `is_caught_up`.
+
+        Raises:
+            TimeoutError: it took longer than `timeout` seconds.
+            ClientClosed: the replica was closed first.
+        """
+        async with asyncio.timeout(timeout):
+            while not self.is_caught_up:
+                self._require_open()
+                await self._stir_comes()
+
+    # --- closing ---
+
+    async def aclose(self) -> None:
+        """Stop following and close the file. What is in the outbox is kept, and sent when it is opened again."""
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        if self._creating is not None:
+            self._creating.cancel()
+        self._keeper.feed.close()
+        await self._keeper.stop()
+        self._stop_status()
+        closed = ClientClosed(f"{self.store}: the replica is closed", hint="what was written is kept in its outbox")
+        for write in list(self._writes.values()):
+            write.end(closed)
+        for watch in list(self._watches):
+            watch.end()
+        self._callbacks.clear()
+        self._stir()
+
+    async def __aenter__(self) -> "Replica":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _require_readable(self) -> None:
+        if self._closing is not None:
+            raise ClientClosed(f"{self.store}: the replica is closed")
+
+    def _require_open(self) -> None:
+        self._require_readable()
+        if self._keeper.is_over:
+            assert self._keeper.error is not None
+            raise self._keeper.error
+
+    # --- for the collections ---
+
+    def put(
+        self, ops: tuple[EntryOp, ...], *, size: int = 0, atomic: bool = True, edits: tuple[Edit, ...] = ()
+    ) -> Entry:
+        """Put a write into the outbox; to be called by an order. Raises `OutboxFull`."""
+        held = self._keeper.outbox.size
+        if held + size > self._outbox_bytes_max:
+            raise OutboxFull(self.store, held, self._outbox_bytes_max)
+        return self._keeper.write(ops, atomic=atomic, edits=edits)
+
+    async def order(self, work: Callable[[], Entry], *, reads: bool = False) -> Write:
+        """Make a write between two items of the feed; returns it once it is stored."""
+        entry = await self._order(work, reads=reads)
+        assert entry is not None
+        return self._handle(entry)
+
+    async def _order(self, work: Callable[[], Entry | None], *, reads: bool = False) -> Entry | None:
+        self._require_open()
+        return await self._keeper.order(work, reads=reads)
+
+    def next_records(self, prefix: str) -> list[LocalRecord]:
+        """Return the records whose keys begin so, with everything that is in the outbox; to be called by an order."""
+        return look_all(self._database.with_prefix(prefix), self._keeper.outbox.next_shadows(prefix))
+
+    def records(self, prefix: str) -> list[LocalRecord]:
+        """Return the records whose keys begin so, by key; those that the server does not have yet at the end."""
+        self._require_readable()
+        return look_all(self._database.with_prefix(prefix), self._keeper.outbox.shadows(prefix))
+
+    def new_key(self) -> str:
+        """Return a key that nobody else makes, and that this replica may hold."""
+        return self.prefix + self._keeper.new_key()
+
+    # --- what the keeper tells ---
+
+    def _handle(self, entry: Entry) -> Write:
+        write = self._writes.get(entry.id)
+        if write is None:
+            write = self._writes[entry.id] = Write(self, entry)
+        return write
+
+    def _moved(self, entry: Entry) -> None:
+        write = self._writes.get(entry.id)
+        if write is not None:
+            write.moved(entry)
+
+    def _touched(self, keys: frozenset[str] | None) -> None:
+        for watch in list(self._watches):
+            watch.touched(keys)
+        for entry in list(self._callbacks):
+            entry.touched(keys)
+        self._stir()
+
+    def _reported(self, report: Report) -> None:
+        for listener in list(self._report_listeners):
+            _call(listener, report)
+
+    def _stir(self) -> None:
+        if self._keeper.is_over and isinstance(self._keeper.error, LocalFileError | SynclineError):
+            for write in list(self._writes.values()):
+                write.end(self._keeper.error)
+        if self._keeper.feed.is_unknown and self._keeper.fold.place.store_id is None:
+            self._create_store()
+        self._stirred.set()
+        self._stirred = asyncio.Event()
+
+    def _create_store(self) -> None:
+        """Create the store that the server does not have. One that this replica has met before was dropped."""
+        if self._create is not None and (self._creating is None or self._creating.done()):
+            self._creating = self._create()
+
+    async def _stir_comes(self) -> None:
+        await self._stirred.wait()
+
+
+class _Ears(Listener):
+    """Passes on what the keeper tells."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+
+    def touched(self, keys: frozenset[str] | None) -> None:
+        self._replica._touched(keys)
+
+    def moved(self, entry: Entry) -> None:
+        self._replica._moved(entry)
+
+    def reported(self, report: Report) -> None:
+        self._replica._reported(report)
+
+    def stirred(self) -> None:
+        self._replica._stir()
+
+
+class _Callback:
+    """A query and whom to tell."""
+
+    def __init__(self, query: Query, callback: Callable[[View], None]) -> None:
+        self._query = query
+        self._callback = callback
+
+    def touched(self, keys: frozenset[str] | None) -> None:
+        if self._query.touch(keys):
+            view = self._query.next()
+            if view is not None:
+                _call(self._callback, view)
+
+
+def _call(callback: Callable[[T], None], argument: T) -> None:
+    """Call the application's function; what it raises is the application's, and must not stop the replica."""
+    try:
+        callback(argument)
+    except Exception as error:
+        asyncio.get_running_loop().call_exception_handler(
+            {"message": "a callback of a Syncline replica failed", "exception": error}
+        )
