@@ -233,6 +233,8 @@ class ClientSession:
                 parse_cursor(result.at)
             elif result.status in ("ok", "dup"):
                 raise RemoteProtocolError("bad_message", f"WROTE: {result.status} without its position")
+            if result.head is not None:
+                parse_cursor(result.head)
         return [Answered(result) for result in message.results]
 
     def _on_subscribed(self, message: Subscribed, now: float) -> list[ClientEvent]:

@@ -193,7 +193,10 @@ class OpResult(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class WriteResult(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What became of one ADD, DELETE or WRITE. `at` is the position of its last change."""
+    """What became of one ADD, DELETE or WRITE. `at` is the position of its last change.
+
+    `head` is there if it was refused for what the log holds: where the log stood then (PROTOCOL 6.2.6).
+    """
 
     id: RequestId
     status: Status
@@ -204,6 +207,7 @@ class WriteResult(msgspec.Struct, frozen=True, omit_defaults=True):
     code: str | None = None
     message: str | None = None
     after_ms: Milliseconds | None = None
+    head: Cursor | None = None
 
 
 class Wrote(_Message, tag="WROTE", frozen=True):

@@ -66,6 +66,7 @@ EXAMPLES: tuple[ClientMessage | ServerMessage, ...] = (
         (
             WriteResult(1, "ok", Seq(1211), Cursor("k3f9:1211")),
             WriteResult(3, "ok", at=_B, ops=(OpResult("ok", Seq(1212)), OpResult("ok", Seq(1213)))),
+            WriteResult(4, "conflict", head=_B),
         )
     ),
     Subscribed(7, "f3", "resume", _A, Cursor("k3f9:1310"), "d59355d07e302075", "k3f9@0"),

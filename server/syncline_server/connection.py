@@ -398,5 +398,7 @@ def _result(request_id: int, transaction: Transaction, answer: Answer) -> WriteR
     assert isinstance(answer, Outcome), answer
     if transaction.single:
         op = answer.ops[0]
-        return WriteResult(request_id, op.status, op.seq, answer.at, op.deleted, code=op.code, message=op.message)
-    return WriteResult(request_id, answer.status, at=answer.at, ops=answer.ops)
+        return WriteResult(
+            request_id, op.status, op.seq, answer.at, op.deleted, code=op.code, message=op.message, head=answer.head
+        )
+    return WriteResult(request_id, answer.status, at=answer.at, ops=answer.ops, head=answer.head)

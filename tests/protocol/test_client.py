@@ -111,6 +111,15 @@ def test_acks_and_heartbeats_do_not_move_a_cursor() -> None:
     assert len(pair.batch(60, 61, change(61))) == 1
 
 
+@pytest.mark.parametrize("head", [at(61), None])
+def test_a_refusal_is_told_with_the_head_at_which_it_was_decided_if_the_server_sends_it(head: Cursor | None) -> None:
+    pair = Pair.ready()
+    pair.subscribe(at=60)
+    results = (WriteResult(9, "conflict", head=head), WriteResult(10, "partial", at=at(7), head=head))
+    assert pair.push(encode(Wrote(results))) == [Answered(result) for result in results]
+    assert len(pair.batch(60, 61, change(61))) == 1
+
+
 def test_behind_and_ended_are_told_and_the_feed_may_be_opened_again() -> None:
     pair = Pair.ready()
     request_id = pair.subscribe()
@@ -165,6 +174,10 @@ def test_a_refused_subscription_leaves_nothing_behind() -> None:
         subscribed(77),
         encode(Wrote((WriteResult(1, "ok", Seq(1)),))),
         encode(Wrote((WriteResult(1, "dup", Seq(1), Cursor("nowhere")),))),
+        encode(Wrote((WriteResult(1, "conflict", head=Cursor("nowhere")),))),
+        encode(
+            Wrote((WriteResult(2, "ok", Seq(61), Cursor("k3f9:61")), WriteResult(1, "gone", head=Cursor("k3f9:-1"))))
+        ),
         b'{"type":"HEARTBEAT"}',
         b'{"type":"BYE"}',
     ],

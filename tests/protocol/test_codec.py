@@ -69,6 +69,7 @@ CLIENT_MESSAGES: list[ClientMessage] = [
 SERVER_MESSAGES: list[ServerMessage] = [
     Welcome("s1", "test/1", DEFAULT_LIMITS, 15000, ("digest",)),
     Wrote((WriteResult(1, "ok", Seq(7), _AT), WriteResult(2, "refused", ops=(OpResult("gone"), OpResult("skipped"))))),
+    Wrote((WriteResult(1, "conflict", head=_AT), WriteResult(2, "partial", at=_AT, ops=(OpResult("gone"),), head=_AT))),
     Wrote((WriteResult(1, "retry", after_ms=500, code="storage_unavailable", message="no"),)),
     Subscribed(7, "f1", "rewind", _AT, _AT, "st1", "k3f9@0", Seq(7)),
     Batch("f1", _AT, _AT, ()),
@@ -187,6 +188,14 @@ def test_members_that_are_unknown_are_ignored_outside_of_requests() -> None:
     assert decode_client_message(b'{"type":"HELLO","client":{"os":"x"},"more":[]}') == Hello()
     frame = b'{"type":"CAUGHT_UP","feed":"f","at":"a:1","count":0,"digest":"00000000","floor":3}'
     assert decode_server_message(frame) == CaughtUp("f", Cursor("a:1"), 0, "00000000")
+
+
+def test_a_result_says_its_head_and_one_without_is_read_as_an_older_server_writes_it() -> None:
+    result = b'{"type":"WROTE","results":[{"id":1,"status":"gone"%b}]}'
+    for member, head in ((b"", None), (b',"head":"k3f9:7"', _AT)):
+        message = Wrote((WriteResult(1, "gone", head=head),))
+        assert encode(message) == result % member
+        assert decode_server_message(result % member) == message
 
 
 @pytest.mark.parametrize("number", [b"-1", b"9007199254740992", b"1.5", b"9" * 40, b"null", b'"1"'])

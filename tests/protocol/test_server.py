@@ -7,8 +7,16 @@ from hypothesis import strategies as st
 
 from syncline_protocol.client import FeedEnded, GoodbyeSaid, Refused, Welcomed
 from syncline_protocol.codec import decode_server_message, encode
-from syncline_protocol.cursor import Seq
-from syncline_protocol.limits import DEFAULT_LIMITS, HEARTBEAT_S, HELLO_TIMEOUT_S, SILENCE_MAX_S
+from syncline_protocol.cursor import Cursor, Seq
+from syncline_protocol.limits import (
+    DEFAULT_LIMITS,
+    HEARTBEAT_S,
+    HELLO_TIMEOUT_S,
+    ID_MAX,
+    INCARNATION_CHARS_MAX,
+    SEQ_MAX,
+    SILENCE_MAX_S,
+)
 from syncline_protocol.messages import Add, Hello, OpResult, Subscribe, WriteResult, Wrote
 from syncline_protocol.server import (
     FEATURES,
@@ -187,10 +195,14 @@ def test_a_write_that_is_wrong_as_a_whole_is_refused_with_its_id() -> None:
 def test_no_wrote_frame_outgrows_what_a_client_takes() -> None:
     pair = Pair.ready()
     fault = OpResult("invalid", code="value_invalid", message="x" * 200)
-    pair.server.wrote(WriteResult(n, "refused", ops=(fault,) * 5000) for n in range(3))
+    longest = Cursor(f"{'i' * INCARNATION_CHARS_MAX}:{SEQ_MAX}")
+    pair.server.wrote(WriteResult(n, "refused", ops=(fault,) * 5000, head=longest) for n in range(3))
     frames = pair.server.data_to_send()
     assert len(frames) == 3
     assert max(len(frame) for frame in frames) < DEFAULT_LIMITS.batch_bytes_max
+    pair.server.wrote(WriteResult(ID_MAX - n, "conflict", at=longest, head=longest) for n in range(6000))
+    (frame,) = pair.server.data_to_send()
+    assert len(frame) < DEFAULT_LIMITS.batch_bytes_max
     pair.server.wrote(WriteResult(n, "absent") for n in range(1000))
     (frame,) = pair.server.data_to_send()
     message = decode_server_message(frame)

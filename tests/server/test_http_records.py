@@ -34,6 +34,17 @@ async def test_a_key_is_never_used_again(app: HttpApp) -> None:
     assert late.json == {**added, "status": "dup", "deleted": 2}
 
 
+async def test_a_refusal_tells_the_head_at_which_it_was_decided(app: HttpApp) -> None:
+    added = (await app.put("k1", "1")).json
+    assert (await app.put("k1", "2")).refused(409, "write_refused")["head"] == added["at"]
+    assert (await app.ask("DELETE", record_path("notes", "k2"))).refused(404, "record_unknown")["head"] == added["at"]
+    deleted = (await app.ask("DELETE", record_path("notes", "k1"))).json
+    assert (await app.put("k1", "2")).refused(409, "write_refused")["head"] == deleted["at"]
+    assert "head" not in added | deleted
+    # Nothing was decided here: who reads gets no head.
+    assert "head" not in (await app.get(record_path("notes", "k1"))).refused(404, "record_unknown")
+
+
 async def test_a_repeated_delete_gets_the_first_answer(app: HttpApp) -> None:
     await app.put("k1")
     first = await app.ask("DELETE", record_path("notes", "k1"))

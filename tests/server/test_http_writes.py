@@ -45,6 +45,14 @@ async def test_each_op_alone_can_fail_alone(app: HttpApp) -> None:
     assert [op["status"] for op in wrote.json["ops"]] == ["ok", "absent", "ok"]
 
 
+async def test_a_refusal_tells_the_head_at_which_it_was_decided(app: HttpApp) -> None:
+    at = (await app.write(ADD_K1)).json["at"]
+    assert (await app.write(ADD_K1, ADD_K2)).refused(409, "write_refused")["head"] == at
+    wrote = (await app.write({"op": "DELETE", "key": "none"}, ADD_K2, atomic=False)).json
+    assert wrote["head"] == wrote["at"] == (await app.get("/v1/stores/notes")).json["head"]
+    assert "head" not in (await app.write(ADD_K1, ADD_K2, atomic=False)).json
+
+
 async def test_an_unsound_op_says_what_is_wrong_with_it(app: HttpApp) -> None:
     body = b'{"ops":[{"op":"ADD","key":"k1","value":1},{"op":"ADD","key":"k2","value":{"a":1,"a":2}}]}'
     problem = (await app.ask("POST", "/v1/stores/notes/writes", body)).refused(409, "write_refused")

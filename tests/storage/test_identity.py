@@ -2,7 +2,7 @@
 
 import pytest
 
-from syncline_protocol.cursor import Entry
+from syncline_protocol.cursor import Entry, Seq
 from syncline_server.storage.base import Outcome, StoreMismatch, StoreUnknown
 
 from .conftest import Bench, add, delete, single, write
@@ -38,6 +38,22 @@ async def test_the_names_of_old_positions_stay(bench: Bench) -> None:
     await bench.reopen()
     await bench.result(add("k2"))
     assert (await bench.answer(single(add("k1")))).at == old.at
+
+
+async def test_the_head_of_a_refusal_has_the_name_that_its_position_keeps(bench: Bench) -> None:
+    await bench.result(add("k1"))
+    await bench.reopen()
+    refused = [await bench.answer(single(add("k1", 2)))]
+    # The append that mints refuses once before its first commit and once behind it.
+    outcomes = await bench.answers(single(add("k1", 2)), single(add("k2")), single(add("k2", 2)))
+    refused += [outcome for outcome in outcomes if isinstance(outcome, Outcome) and outcome.status == "conflict"]
+    first, second = await entries(bench)
+    names = [f"{first.incarnation}:1", f"{first.incarnation}:1", f"{second.incarnation}:2"]
+    assert [outcome.head for outcome in refused] == names
+    await bench.reopen()
+    await bench.result(add("k3"))
+    lineage = (await bench.head()).lineage
+    assert [lineage.cursor(Seq(seq)) for seq in (1, 1, 2)] == names
 
 
 async def test_a_hundred_idle_openings_mint_nothing(bench: Bench) -> None:

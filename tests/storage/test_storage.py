@@ -2,7 +2,7 @@
 
 import pytest
 
-from syncline_protocol import DEFAULT_LIMITS, Seq
+from syncline_protocol import DEFAULT_LIMITS, Seq, Transaction
 from syncline_protocol.codec import decode_change
 from syncline_protocol.digest import digest_term
 from syncline_protocol.messages import OpResult
@@ -170,6 +170,72 @@ async def test_a_transaction_that_does_not_fit_into_a_frame_is_too_large(bench: 
     assert (await bench.answer(write(*(op(f"b{n}", quarter - 100) for n in range(4))))).status == "ok"
     # Ops that are decided each alone need not fit into one frame together.
     assert (await bench.answer(write(*(op(f"c{n}", quarter) for n in range(5)), atomic=False))).status == "ok"
+
+
+# --- where a refusal was decided ---
+
+
+async def test_a_refusal_for_what_the_log_holds_tells_the_head_and_has_no_position_of_its_own(bench: Bench) -> None:
+    await bench.answer(write(add("live"), add("dead")))
+    await bench.result(delete("dead"))
+    head = (await bench.head()).cursor
+    for op, status in ((add("live", 2), "conflict"), (add("dead", 2), "gone"), (delete("unused"), "absent")):
+        outcome = await bench.answer(single(op))
+        assert (outcome.status, outcome.head, outcome.at, outcome.last_seq) == (status, head, None, None)
+    refused = await bench.answer(write(add("sound"), add("live")))
+    assert (refused.status, refused.head, refused.at) == ("refused", head, None)
+
+
+async def test_in_an_empty_store_a_refusal_tells_the_position_before_the_first_change(bench: Bench) -> None:
+    assert (await bench.answer(single(delete("k1")))).head == (await bench.head()).cursor
+
+
+@pytest.mark.parametrize(
+    "transaction",
+    [
+        single(add("fresh")),
+        single(add("k1")),
+        write(add("fresh"), delete("k1")),
+        write(add("k1"), add("k2")),
+        write(add("fresh"), add("k1"), atomic=False),
+        write(add("k2"), add("k1"), atomic=False),
+    ],
+    ids=["ok", "dup", "atomic ok", "atomic dup", "each ok", "each dup"],
+)
+async def test_a_write_that_is_in_the_log_needs_no_head(bench: Bench, transaction: Transaction) -> None:
+    await bench.answer(write(add("k1"), add("k2")))
+    outcome = await bench.answer(transaction)
+    assert outcome.status in ("ok", "dup")
+    assert outcome.head is None
+
+
+async def test_a_fault_that_no_log_could_mend_tells_no_head(bench: Bench) -> None:
+    bad, large = make_op("", b"1", DEFAULT_LIMITS), add("k" * (DEFAULT_LIMITS.key_bytes_max + 1))
+    for transaction in (single(bad), single(large), write(add("k1"), bad, large, atomic=False)):
+        outcome = await bench.answer(transaction)
+        assert outcome.status in ("invalid", "too_large", "partial")
+        assert outcome.head is None
+
+
+async def test_a_write_that_is_refused_in_part_tells_the_head_that_its_own_ops_left(bench: Bench) -> None:
+    own = await bench.answer(write(add("k1"), add("k1", 2), add("k2"), atomic=False))
+    assert [op.status for op in own.ops] == ["ok", "conflict", "ok"]
+    assert own.head == own.at == (await bench.head()).cursor
+    nothing = await bench.answer(write(add("k1"), delete("unused"), atomic=False))
+    assert [op.status for op in nothing.ops] == ["dup", "absent"]
+    assert nothing.head == own.head != nothing.at
+
+
+async def test_the_head_of_a_refusal_has_what_its_append_committed_before_and_nothing_after(bench: Bench) -> None:
+    await bench.storage.create("other", 1)
+    before, winner, _, loser, _ = await bench.answers(
+        single(delete("k1")), single(add("k1")), single(add("k1"), "other"), single(add("k1", 2)), single(add("k2"))
+    )
+    assert isinstance(before, Outcome)
+    assert isinstance(winner, Outcome)
+    assert isinstance(loser, Outcome)
+    assert before.head == (await bench.head()).lineage.cursor(Seq(0))
+    assert loser.head == winner.at
 
 
 # --- an append ---

@@ -47,7 +47,10 @@ class _Body(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Problem(_Body, frozen=True):
-    """A refusal. `code` names it, `retry` says whether the same request may work later, `hint` what to do."""
+    """A refusal. `code` names it, `retry` says whether the same request may work later, `hint` what to do.
+
+    `head` is where the log stood when a write was refused for what it holds.
+    """
 
     type: str
     title: str
@@ -58,6 +61,7 @@ class Problem(_Body, frozen=True):
     hint: str = ""
     outcome: Status | None = None
     ops: tuple[OpResult, ...] | None = None
+    head: Cursor | None = None
     how: Literal["rewind", "snapshot"] | None = None
     keep_to: WireSeq | None = None
     at: Cursor | None = None
@@ -129,11 +133,15 @@ class WriteBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class WriteDone(_Body, frozen=True):
-    """What became of the ops, in their order. `at` is the position of the last change, if there is one."""
+    """What became of the ops, in their order. `at` is the position of the last change, if there is one.
+
+    `head` is where the log stood when it was in the way of one of them.
+    """
 
     status: Literal["ok", "dup", "partial"]
     ops: tuple[OpResult, ...]
     at: Cursor | None = None
+    head: Cursor | None = None
 
 
 class ChangesPage(_Body, frozen=True):

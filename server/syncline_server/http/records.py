@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from starlette.responses import Response
 
+from syncline_protocol.cursor import Cursor
 from syncline_protocol.transaction import Op, Transaction, make_op
 
 from .bodies import RecordBody, WroteRecord, record_text
@@ -74,19 +75,20 @@ async def _commit_one(call: Call, store: str, op: Op) -> WroteRecord:
             assert outcome.at is not None
             return WroteRecord(op.key, status, result.seq, outcome.at, result.deleted)
         case "absent":
-            raise _unknown()
+            raise _unknown(outcome.head)
         case "conflict":
-            raise Refusal("write_refused", "the key holds another value", outcome="conflict")
+            raise Refusal("write_refused", "the key holds another value", outcome="conflict", head=outcome.head)
         case "gone":
-            raise Refusal("write_refused", "the key held another value and was deleted", outcome="gone")
+            detail = "the key held another value and was deleted"
+            raise Refusal("write_refused", detail, outcome="gone", head=outcome.head)
         case "too_large":
             raise Refusal("too_large", result.message or "the record does not fit into one frame")
         case other:
             raise Refusal("write_refused", result.message or f"the change is {other}", outcome=other)
 
 
-def _unknown() -> Refusal:
-    return Refusal("record_unknown", "the store holds no live record of this key")
+def _unknown(head: Cursor | None = None) -> Refusal:
+    return Refusal("record_unknown", "the store holds no live record of this key", head=head)
 
 
 def _unquoted(text: bytes) -> bytes:

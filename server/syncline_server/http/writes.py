@@ -50,7 +50,7 @@ async def _write(call: Call) -> Response:
     message = Write(0, store, body.ops, body.atomic, body.store_id)
     outcome = await commit(call, transaction_of(message, call.api.limits))
     if outcome.status in ("ok", "dup", "partial"):
-        return json_response(WriteDone(outcome.status, outcome.ops, outcome.at))
+        return json_response(WriteDone(outcome.status, outcome.ops, outcome.at, outcome.head))
     if outcome.status == "too_large":
         raise Refusal("too_large", "the transaction does not fit into one frame", outcome=outcome.status)
     raise Refusal(
@@ -58,6 +58,7 @@ async def _write(call: Call) -> Response:
         f"nothing was committed: {_summary_of(outcome.ops)}",
         outcome=outcome.status,
         ops=outcome.ops,
+        head=outcome.head,
     )
 
 

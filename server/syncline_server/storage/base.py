@@ -146,13 +146,15 @@ class Outcome(msgspec.Struct, frozen=True):
     """What became of one transaction.
 
     `status` is `ok`, `dup`, `refused`, `partial` or `too_large`, or for a `single` one that of its only op. `last_seq`
-    is the highest seq of the changes it made or had made, `at` that position's name.
+    is the highest seq of the changes it made or had made, `at` that position's name. `head` is there if it was refused
+    for what the log holds (PROTOCOL 6.2.6): the head when it was decided, behind its own changes if it has some.
     """
 
     status: Status
     ops: tuple[OpResult, ...]
     last_seq: Seq | None = None
     at: Cursor | None = None
+    head: Cursor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +228,8 @@ class Storage(Protocol):
     async def append(self, transactions: Sequence[Transaction], now_ms: int) -> Appended:
         """Decide and commit everything that waits, for all stores, with one flush; durable on return.
 
-        Each transaction is decided by the log and by those before it in the call (`decide`). A transaction whose
+        Each transaction is decided by the log and by those before it in the call (`decide`); the `head` of one that is
+        refused for what they left is a position of this call too, under the name that it keeps. A transaction whose
         encoded changes do not fit into one frame is `too_large`. The first append to a store after `open`, or after
         `distrust`, mints an incarnation, if it commits anything.
 

@@ -12,7 +12,10 @@ from syncline_protocol.cursor import Seq
 from syncline_protocol.messages import OpResult, Status
 from syncline_protocol.transaction import Op, Transaction
 
-__all__ = ["Decision", "UsedKey", "decide", "decide_alone", "used_after"]
+__all__ = ["Decision", "UsedKey", "decide", "decide_alone", "is_refused_by_log", "used_after"]
+
+#: What an op alone is if the log was in its way. The other refusals are the op's own fault.
+_IN_THE_WAY: frozenset[Status] = frozenset({"conflict", "gone", "absent"})
 
 
 # Structs, as one of each is made for every op that is written and a frozen dataclass costs five times as much.
@@ -64,6 +67,13 @@ def decide_alone(op: Op, known: UsedKey | None, seq: Seq) -> OpResult:
     if known.hash == op.hash:
         return OpResult("dup", known.add_seq, known.delete_seq)
     return OpResult("conflict" if known.delete_seq is None else "gone")
+
+
+def is_refused_by_log(status: Status, results: tuple[OpResult, ...]) -> bool:
+    """Return whether a transaction that ended so was refused for what the log holds (PROTOCOL 6.2.6)."""
+    if status == "partial":
+        return any(result.status in _IN_THE_WAY for result in results)
+    return status == "refused" or status in _IN_THE_WAY
 
 
 def used_after(op: Op, known: UsedKey | None, seq: Seq) -> UsedKey:

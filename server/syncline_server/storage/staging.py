@@ -15,11 +15,11 @@ from syncline_protocol.codec import encode_change
 from syncline_protocol.cursor import Cursor, Lineage, Seq
 from syncline_protocol.digest import digest_term
 from syncline_protocol.limits import BATCH_BYTES_TARGET, DEFAULT_LIMITS
-from syncline_protocol.messages import OpResult
+from syncline_protocol.messages import OpResult, Status
 from syncline_protocol.transaction import Op, Transaction
 
 from .base import Head, Outcome, Row
-from .decide import UsedKey, decide, decide_alone, used_after
+from .decide import UsedKey, decide, decide_alone, is_refused_by_log, used_after
 
 __all__ = ["SCAN_SEQS_MAX", "TRANSACTION_BYTES_MAX", "StagedStore", "is_walked"]
 
@@ -93,7 +93,9 @@ class StagedStore:
             for op, text in zip(ops, texts, strict=True):
                 # Ops that are decided each alone are transactions of their own.
                 self._commit(op, text, last_seq if transaction.atomic else None)
-        return Outcome(decision.status, decision.results, decision.last_seq, self._at(decision.last_seq))
+        at = None if decision.last_seq is None else self.lineage.cursor(decision.last_seq)
+        head = None if decision.status in ("ok", "dup") else self._refused_at(decision.status, decision.results)
+        return Outcome(decision.status, decision.results, decision.last_seq, at, head)
 
     def _take_single(self, transaction: Transaction) -> Outcome:
         # What `take` does for any transaction, in a third of the time: most writes are an ADD or DELETE alone.
@@ -105,10 +107,15 @@ class StagedStore:
             if len(text) >= TRANSACTION_BYTES_MAX:
                 return _too_large(transaction)
             self._commit(op, text, None)
-        return Outcome(result.status, (result,), result.seq, self._at(result.seq))
+        if result.seq is None:
+            return Outcome(result.status, (result,), head=self._refused_at(result.status, (result,)))
+        return Outcome(result.status, (result,), result.seq, self.lineage.cursor(result.seq))
 
-    def _at(self, seq: Seq | None) -> Cursor | None:
-        return None if seq is None else self.lineage.cursor(seq)
+    def _refused_at(self, status: Status, results: tuple[OpResult, ...]) -> Cursor | None:
+        """Name the head if the log was the reason. The name is final, as an append that has yet to mint begins its
+        incarnation above the head.
+        """
+        return self.lineage.cursor(self.seq) if is_refused_by_log(status, results) else None
 
     def _commit(self, op: Op, text: bytes, last_seq: Seq | None) -> None:
         """Add a row to a transaction that ends at `last_seq`, or with this row."""
