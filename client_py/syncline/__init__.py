@@ -12,27 +12,66 @@
 
 `connect` gives a `Client`. It writes with `add`, `delete` and `write`, follows a store with `subscribe`, and looks at
 stores and records with `stores`, `get` and `records`. It reconnects by itself; what was asked for meanwhile waits.
+
+`client.replica("notes", "notes.db")` gives a `Replica`: the store on this machine, to read and write without a server,
+with live queries, and with collections of documents whose attributes can be set. `syncline.sync` has all of this for
+programs without asyncio.
 """
 
 from .client import Client, connect
 from .clock import Clock
+from .documents.attribute import Ref
+from .documents.collection import Collection
+from .documents.document import Document
+from .documents.query import DocumentsView
+from .documents.reference import ref
 from .errors import (
     AddressInvalid,
     ClientClosed,
     ConnectionFailed,
     ConnectionForbidden,
+    DocumentError,
+    DocumentGone,
+    DocumentMismatch,
+    FlushTimeout,
     HistoryChanged,
+    LocalFileCorrupt,
+    LocalFileError,
+    LocalFileFailed,
+    LocalFileFull,
+    LocalFileInvalid,
+    LocalFileLocked,
+    LocalFileTooNew,
     Misuse,
+    OutboxFull,
     RequestRefused,
     SubscriptionEnded,
     SubscriptionError,
     SubscriptionRefused,
     SynclineError,
     WriteRefused,
+    WriteRejected,
 )
 from .event import Behind, CaughtUp, Change, Ended, Restarted, Rewound, SubscriptionEvent
 from .http import StoreInfo
 from .record import Record, Records
+from .replica.entry import Edit, Refusal, SyncState
+from .replica.record import LocalRecord
+from .replica.replica import Replica
+from .replica.report import (
+    EditDropped,
+    EditMerged,
+    EditOverwrote,
+    Rejected,
+    Repaired,
+    Report,
+    Returned,
+    RewoundTo,
+    StoreReplaced,
+)
+from .replica.status import ReplicaStatus
+from .replica.watch import View, Watch
+from .replica.write import Write
 from .status import ConnectionState, Status
 from .stores import Stores
 from .subscription import Subscription, SubscriptionEvents
@@ -48,31 +87,67 @@ __all__ = [
     "Client",
     "ClientClosed",
     "Clock",
+    "Collection",
     "ConnectionFailed",
     "ConnectionForbidden",
     "ConnectionState",
     "Delete",
+    "Document",
+    "DocumentError",
+    "DocumentGone",
+    "DocumentMismatch",
+    "DocumentsView",
+    "Edit",
+    "EditDropped",
+    "EditMerged",
+    "EditOverwrote",
     "Ended",
+    "FlushTimeout",
     "HistoryChanged",
     "Json",
     "JsonValue",
+    "LocalFileCorrupt",
+    "LocalFileError",
+    "LocalFileFailed",
+    "LocalFileFull",
+    "LocalFileInvalid",
+    "LocalFileLocked",
+    "LocalFileTooNew",
+    "LocalRecord",
     "Misuse",
+    "OutboxFull",
     "Record",
     "Records",
+    "Ref",
+    "Refusal",
+    "Rejected",
+    "Repaired",
+    "Replica",
+    "ReplicaStatus",
+    "Report",
     "RequestRefused",
     "Restarted",
+    "Returned",
     "Rewound",
+    "RewoundTo",
     "Status",
     "StoreInfo",
+    "StoreReplaced",
     "Stores",
     "Subscription",
     "SubscriptionEnded",
     "SubscriptionError",
-    "SubscriptionEvents",
     "SubscriptionEvent",
+    "SubscriptionEvents",
     "SubscriptionRefused",
+    "SyncState",
     "SynclineError",
+    "View",
+    "Watch",
+    "Write",
     "WriteRefused",
+    "WriteRejected",
     "Written",
     "connect",
+    "ref",
 ]

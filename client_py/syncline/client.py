@@ -28,7 +28,6 @@ from .http import HttpApi
 from .intake import Intake
 from .key import KeyMaker
 from .record import Record, Records
-from .replica.meaning import NoMeaning
 from .replica.replica import Replica, open_replica
 from .status import ConnectionState, Status
 from .stores import Stores
@@ -214,7 +213,6 @@ class Client:
             store,
             None if path is None else os.fspath(path),
             prefix=prefix,
-            meaning=NoMeaning(),
             outbox_bytes_max=outbox_bytes_max,
             create=partial(self._create_later, store) if create else None,
         )

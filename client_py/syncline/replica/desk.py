@@ -226,11 +226,12 @@ class Desk:
             self.group.forget(self.outbox.settle(entry.id))
         self._save([self.outbox.put(_with_other_names(other, renamed)) for other in followers])
 
-    def leftovers(self, entries: Iterable[Entry]) -> list[tuple[EntryOp, ...]]:
-        """Return writes that clean up what entries that have arrived left below documents that are gone."""
+    def leftovers(self, entries: Iterable[Entry]) -> tuple[EntryOp, ...]:
+        """Return what cleans up what entries that have arrived left below documents that are gone."""
         arrived = [entry for entry in entries if entry.state is SyncState.SYNCED]
-        found = [self._meaning.leftovers(entry, self._records) for entry in arrived]
-        return [tuple([EntryOp(key) for key in keys]) for keys in found if keys]
+        found = {key for entry in arrived for key in self._meaning.leftovers(entry, self._records)}
+        # What the outbox is about to delete anyway needs no second write.
+        return tuple([EntryOp(key) for key in sorted(found) if not self.outbox.of_key(key)])
 
 
 def _with_other_names(entry: Entry, renamed: dict[str, str]) -> Entry:

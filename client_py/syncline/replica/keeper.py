@@ -323,8 +323,8 @@ class Keeper:
             self._listener.reported(report)
         if group.touched is None or group.touched:
             self._listener.touched(None if group.touched is None else frozenset(group.touched))
-        for ops in self._desk.leftovers(moved):
-            self._put(Order(lambda ops=ops: self.write(ops, atomic=False)))  # type: ignore[misc]
+        if ops := self._desk.leftovers(moved):
+            self._put(Order(lambda: self.write(ops, atomic=False)))
         for entry_id in self._desk.due_to_be_remade():
             self._remake(entry_id)
 

@@ -105,6 +105,11 @@ class Outbox:
         """Return the entries that touch a key, oldest first."""
         return [self._entries[entry_id] for entry_id in self._by_key.get(key, ())]
 
+    def of_prefix(self, prefix: str) -> list[Entry]:
+        """Return the entries that touch keys which begin so, oldest first."""
+        ids = {entry_id for key in self._keys.with_prefix(prefix) for entry_id in self._by_key[key]}
+        return [self._entries[entry_id] for entry_id in sorted(ids)]
+
     def shadow(self, key: str) -> Shadow | None:
         """Return how a key looks through the outbox as it was published, or None if that has nothing to say of it."""
         return self._shadows.get(key)
@@ -226,7 +231,7 @@ class Outbox:
         return [entry for entry in self if entry.state is SyncState.PENDING and entry.refusal is not None]
 
     def wake(self, keys: Iterable[str] | None = None) -> list[Entry]:
-        """Let entries go that wait for one of these keys to be back; for any key with None."""
+        """Let entries go that wait for one of these keys to be back; all that wait for anything with None."""
         known = None if keys is None else frozenset(keys)
         woken = [entry for entry in self.waiting() if known is None or entry.deleted & known]
         return [self.put(msgspec.structs.replace(entry, refusal=None)) for entry in woken]
@@ -262,11 +267,12 @@ class Outbox:
     # --- the user ---
 
     def retry(self, entry_id: EntryId) -> Entry | None:
-        """Put a rejected entry back."""
+        """Put a rejected entry back. Its edits stand this time, whoever was first."""
         entry = self._entries.get(entry_id)
         if entry is None or entry.state is not SyncState.REJECTED:
             return None
-        return self.put(entry.with_state(SyncState.PENDING, refusal=None))
+        edits = tuple([msgspec.structs.replace(edit, policy="last") for edit in entry.edits])
+        return self.put(entry.with_state(SyncState.PENDING, refusal=None, edits=edits))
 
     def discard(self, entry_id: EntryId) -> Entry | None:
         """Forget a rejected entry, or a pending one that waits."""

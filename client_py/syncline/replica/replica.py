@@ -12,10 +12,15 @@ live queries. Reads are local and immediate. Everything works without a server; 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Protocol, TypeVar
-from weakref import WeakSet, WeakValueDictionary
+from typing import Any, Protocol, TypeVar
+from weakref import WeakValueDictionary
 
 from syncline.clock import Clock
+from syncline.documents.attribute import Ref
+from syncline.documents.collection import Collection
+from syncline.documents.document import Document
+from syncline.documents.path import CollectionPath, DocumentPath
+from syncline.documents.rules import OnConflict, Policies, Rules
 from syncline.errors import ClientClosed, FlushTimeout, LocalFileError, Misuse, OutboxFull, SynclineError
 from syncline.follower import Follower
 from syncline.status import Status
@@ -23,17 +28,17 @@ from syncline.write import Add, Delete, PendingWrite, check_write
 from syncline_protocol import Limits
 from syncline_protocol.cursor import Seq
 
+from .audience import Audience
 from .database import Database
 from .entry import Edit, Entry, EntryId, EntryOp, SyncState
 from .fold import Stage
 from .keeper import Keeper, Listener
-from .meaning import Meaning
 from .message import ops_of
 from .record import LocalRecord, look, look_all
 from .report import Report
 from .schema import Identity
 from .status import ReplicaStatus, status_of
-from .watch import Predicate, Query, View, Watch
+from .watch import Predicate, RecordsQuery, View, Watch
 from .write import Write
 
 __all__ = ["Replica", "Session", "open_replica"]
@@ -75,13 +80,12 @@ async def open_replica(
     path: str | None,
     *,
     prefix: str,
-    meaning: Meaning,
     outbox_bytes_max: int,
     create: Callable[[], "asyncio.Task[object]"] | None,
 ) -> "Replica":
     """Open the database and follow the store. Raises `LocalFileError`."""
     database = await Database.open(path, Identity(store, prefix))
-    return Replica(session, clock, store, database, prefix, meaning, outbox_bytes_max, create)
+    return Replica(session, clock, store, database, prefix, outbox_bytes_max, create)
 
 
 class Replica:
@@ -91,6 +95,7 @@ class Replica:
         store: the name of the store.
         prefix: the keys of the records that it holds begin so.
         path: its file, or None if it is in memory.
+        policies: what the application wants done when two change the same attribute of a document.
     """
 
     def __init__(
@@ -100,26 +105,24 @@ class Replica:
         store: str,
         database: Database,
         prefix: str,
-        meaning: Meaning,
         outbox_bytes_max: int,
         create: Callable[[], "asyncio.Task[object]"] | None,
     ) -> None:
         self.store = store
         self.prefix = prefix
         self.path = database.path
+        self.policies = Policies()
         self._session = session
         self._database = database
         self._outbox_bytes_max = outbox_bytes_max
         self._create = create
         self._creating: asyncio.Task[object] | None = None
         self._writes: WeakValueDictionary[EntryId, Write] = WeakValueDictionary()
-        self._awaited: set[Write] = set()
-        self._watches: WeakSet[Watch] = WeakSet()
-        self._callbacks: list[_Callback] = []
-        self._report_listeners: list[Callable[[Report], None]] = []
+        self._audience = Audience()
         self._stirred = asyncio.Event()
         self._closing: asyncio.Task[None] | None = None
-        self._keeper = Keeper(store, prefix, database, clock, meaning, _Ears(self), send=session.put, wake=session.wake)
+        rules = Rules(self.policies, prefix)
+        self._keeper = Keeper(store, prefix, database, clock, rules, _Ears(self), send=session.put, wake=session.wake)
         self._stop_status = session.on_status(lambda _: self._stir())
         session.follow(self._keeper.feed)
         self._keeper.feed.settled()
@@ -198,7 +201,7 @@ class Replica:
             OutboxFull: too much waits to be sent. Nothing was stored.
             LocalFileError: the file failed; `LocalFileFull` if there is no room.
         """
-        return await self._write([Add(self.new_key() if key is None else key, value)], atomic=None)
+        return await self._write([Add(self.prefix + self.new_id() if key is None else key, value)], atomic=None)
 
     async def delete(self, key: str) -> Write:
         """Delete a record. Otherwise as `add`."""
@@ -210,7 +213,7 @@ class Replica:
 
     async def replace(self, key: str, value: object, new_key: str | None = None) -> Write:
         """Replace a record by another one, if it is still there when the server decides. Otherwise as `add`."""
-        return await self.write([Delete(key), Add(self.new_key() if new_key is None else new_key, value)])
+        return await self.write([Delete(key), Add(self.prefix + self.new_id() if new_key is None else new_key, value)])
 
     async def _write(self, ops: list[Add | Delete], *, atomic: bool | None) -> Write:
         message, size = check_write(self.store, ops, self._session.limits, atomic=atomic, store_id=None)
@@ -226,6 +229,30 @@ class Replica:
                 f"{self.store}: this replica holds keys that begin with {self.prefix!r}, not {key!r}",
                 hint="write through the client, or through a replica of the whole store",
             )
+
+    # --- documents ---
+
+    def collection(
+        self, name: str, *, type: type[T] | None = None, on_conflict: OnConflict | None = None
+    ) -> Collection[T]:
+        """Return the collection of documents of this name.
+
+        Args:
+            type: a dataclass, a `msgspec.Struct` or a pydantic model that the documents are.
+            on_conflict: what to do when somebody else has set an attribute before us: `last` (ours stands, the
+                default), `report` (the write is rejected, and the application decides), or a function that makes one
+                value of the former, ours and theirs; or one of these for each attribute, by name.
+        """
+        path = CollectionPath.top(name)
+        if on_conflict is not None:
+            self.policies.register(path.pattern, on_conflict)
+        return Collection(self, path, type)
+
+    def resolve(self, ref: Ref) -> Document[Any] | None:
+        """Return the document that a reference means, or None if it is not there."""
+        path = DocumentPath.parse(ref.path)
+        assert path is not None, "a reference was checked when it was made"
+        return Collection[Any](self, path.collection, None).get(path.id)
 
     # --- the outbox ---
 
@@ -266,14 +293,14 @@ class Replica:
 
     # --- following ---
 
-    def watch(self, predicate: Predicate | None = None, *, prefix: str = "") -> Watch:
+    def watch(self, predicate: Predicate | None = None, *, prefix: str = "") -> Watch[View]:
         """Return an iterator over what fits: a first view, then one after each change, never half a transaction.
 
         While the reader is slow, changes are put together.
         """
         self._require_readable()
-        watch = Watch(Query(self, predicate, prefix))
-        self._watches.add(watch)
+        watch = Watch(RecordsQuery(self, predicate, prefix))
+        self.follow(watch)
         return watch
 
     def on_change(
@@ -281,16 +308,13 @@ class Replica:
     ) -> Callable[[], None]:
         """Call `callback` with a first view at once and with one after each change. Returns what ends that."""
         self._require_readable()
-        query = Query(self, predicate, prefix)
+        query = RecordsQuery(self, predicate, prefix)
         callback(query.first())
-        entry = _Callback(query, callback)
-        self._callbacks.append(entry)
-        return lambda: self._callbacks.remove(entry) if entry in self._callbacks else None
+        return self._audience.call(query, callback)
 
     def on_report(self, callback: Callable[[Report], None]) -> Callable[[], None]:
         """Call `callback` with what happens to the replica: rewinds, repairs, rejections. Returns what ends that."""
-        self._report_listeners.append(callback)
-        return lambda: self._report_listeners.remove(callback)
+        return self._audience.listen(callback)
 
     @property
     def status(self) -> ReplicaStatus:
@@ -344,9 +368,7 @@ class Replica:
         closed = ClientClosed(f"{self.store}: the replica is closed", hint="what was written is kept in its outbox")
         for write in list(self._writes.values()):
             write.end(closed)
-        for watch in list(self._watches):
-            watch.end()
-        self._callbacks.clear()
+        self._audience.end()
         self._stir()
 
     async def __aenter__(self) -> "Replica":
@@ -376,6 +398,9 @@ class Replica:
         held = self._keeper.outbox.size
         if held + size > self._outbox_bytes_max:
             raise OutboxFull(self.store, held, self._outbox_bytes_max)
+        if not ops:
+            # Nothing to do: it is as good as there.
+            return Entry(0, (), 0, SyncState.SYNCED)
         return self._keeper.write(ops, atomic=atomic, edits=edits)
 
     async def order(self, work: Callable[[], Entry], *, reads: bool = False) -> Write:
@@ -397,13 +422,29 @@ class Replica:
         self._require_readable()
         return look_all(self._database.with_prefix(prefix), self._keeper.outbox.shadows(prefix))
 
-    def new_key(self) -> str:
-        """Return a key that nobody else makes, and that this replica may hold."""
-        return self.prefix + self._keeper.new_key()
+    def writes_below(self, prefix: str) -> list[Write]:
+        """Return the writes of the outbox that touch keys which begin so, oldest first."""
+        return [self._handle(entry) for entry in self._keeper.outbox.of_prefix(prefix)]
+
+    def follow(self, watch: Watch[Any]) -> None:
+        """Tell a watch what is touched."""
+        self._require_readable()
+        self._audience.watch(watch)
+
+    def new_id(self) -> str:
+        """Return a UUID that nobody else makes."""
+        return self._keeper.new_key()
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds of the server, as far as they are known."""
+        return self._session.limits
 
     # --- what the keeper tells ---
 
     def _handle(self, entry: Entry) -> Write:
+        if not entry.ops:
+            return Write(self, entry)
         write = self._writes.get(entry.id)
         if write is None:
             write = self._writes[entry.id] = Write(self, entry)
@@ -415,15 +456,8 @@ class Replica:
             write.moved(entry)
 
     def _touched(self, keys: frozenset[str] | None) -> None:
-        for watch in list(self._watches):
-            watch.touched(keys)
-        for entry in list(self._callbacks):
-            entry.touched(keys)
+        self._audience.touched(keys)
         self._stir()
-
-    def _reported(self, report: Report) -> None:
-        for listener in list(self._report_listeners):
-            _call(listener, report)
 
     def _stir(self) -> None:
         if self._keeper.is_over and isinstance(self._keeper.error, LocalFileError | SynclineError):
@@ -456,31 +490,7 @@ class _Ears(Listener):
         self._replica._moved(entry)
 
     def reported(self, report: Report) -> None:
-        self._replica._reported(report)
+        self._replica._audience.reported(report)
 
     def stirred(self) -> None:
         self._replica._stir()
-
-
-class _Callback:
-    """A query and whom to tell."""
-
-    def __init__(self, query: Query, callback: Callable[[View], None]) -> None:
-        self._query = query
-        self._callback = callback
-
-    def touched(self, keys: frozenset[str] | None) -> None:
-        if self._query.touch(keys):
-            view = self._query.next()
-            if view is not None:
-                _call(self._callback, view)
-
-
-def _call(callback: Callable[[T], None], argument: T) -> None:
-    """Call the application's function; what it raises is the application's, and must not stop the replica."""
-    try:
-        callback(argument)
-    except Exception as error:
-        asyncio.get_running_loop().call_exception_handler(
-            {"message": "a callback of a Syncline replica failed", "exception": error}
-        )

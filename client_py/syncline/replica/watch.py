@@ -8,11 +8,14 @@ wrong one.
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from .record import LocalRecord
 
-__all__ = ["Predicate", "Query", "Source", "View", "Watch"]
+__all__ = ["Predicate", "Query", "RecordsQuery", "Source", "View", "Watch"]
+
+V_co = TypeVar("V_co", covariant=True)
+V = TypeVar("V")
 
 Predicate = Callable[[LocalRecord], bool]
 
@@ -50,8 +53,21 @@ class Source(Protocol):
         """Return the records that fit."""
 
 
-class Query:
+class Query(Protocol[V_co]):
     """What fits, kept up from the keys that were touched."""
+
+    def touch(self, keys: frozenset[str] | None) -> bool:
+        """Note touched keys, any with None; returns whether the query may look different."""
+
+    def first(self) -> V_co:
+        """Look for the first time."""
+
+    def next(self) -> V_co | None:
+        """Look again; None if nothing looks different."""
+
+
+class RecordsQuery:
+    """A query over records."""
 
     def __init__(self, source: Source, predicate: Predicate | None, prefix: str) -> None:
         self._source = source
@@ -61,7 +77,6 @@ class Query:
         self._dirty: set[str] | None = None
 
     def touch(self, keys: frozenset[str] | None) -> bool:
-        """Note touched keys; returns whether the query may look different."""
         if self._dirty is None:
             return True
         if keys is None:
@@ -71,14 +86,12 @@ class Query:
         return bool(self._dirty)
 
     def first(self) -> View:
-        """Look for the first time."""
         self._dirty = set()
         self._found = {record.key: record for record in self._look()}
         records = tuple(self._found.values())
         return View(records, added=records)
 
     def next(self) -> View | None:
-        """Look again; None if nothing looks different."""
         before = self._found
         if self._dirty is None:
             now = {record.key: record for record in self._look()}
@@ -122,19 +135,19 @@ def _differences(
     return tuple(sorted(added, key=_order)), tuple(sorted(removed, key=_order)), tuple(sorted(changed, key=_order))
 
 
-class Watch:
-    """The views of one query; made by `Replica.watch`. Use it with `async for`; it ends when the replica is closed."""
+class Watch(Generic[V]):
+    """The views of one query; use it with `async for`. It ends when the replica is closed."""
 
-    def __init__(self, query: Query) -> None:
+    def __init__(self, query: Query[V]) -> None:
         self._query = query
         self._changed = asyncio.Event()
         self._is_first = True
         self._is_over = False
 
-    def __aiter__(self) -> "Watch":
+    def __aiter__(self) -> "Watch[V]":
         return self
 
-    async def __anext__(self) -> View:
+    async def __anext__(self) -> V:
         if self._is_over:
             raise StopAsyncIteration
         if self._is_first:

@@ -46,8 +46,8 @@ class Write:
 
     @property
     def key(self) -> str:
-        """The key of its first op."""
-        return self._entry.ops[0].key
+        """The key of its first op; empty for a write that had nothing to do."""
+        return self._entry.ops[0].key if self._entry.ops else ""
 
     @property
     def seq(self) -> Seq | None:
