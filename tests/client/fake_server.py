@@ -4,88 +4,31 @@ It speaks through the protocol's own `ServerSession`, so what it sends is legal 
 promise that a test does not need: every feed is live from its first batch on, and nothing is compacted.
 """
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from itertools import count
 
+import msgspec
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from syncline_protocol import SUBPROTOCOL, Limits, Lineage, Seq, ServerSession, decide_resume, parse_cursor
 from syncline_protocol import server as requested
-from syncline_protocol.codec import batch_frame, encode, encode_change
-from syncline_protocol.cursor import NOW, START, Cursor, Entry, Position, Rewind, Snapshot
-from syncline_protocol.digest import digest_term, digest_text
-from syncline_protocol.messages import CaughtUp, Live, ResumeHow, ServerMessage, Subscribe, WriteResult
-from syncline_protocol.transaction import Op, Transaction
+from syncline_protocol.codec import batch_frame, encode, fill_frame
+from syncline_protocol.cursor import NOW, START, Position, Rewind, Snapshot
+from syncline_protocol.messages import Behind, CaughtUp, EndReason, Fetch, Live, ResumeHow, ServerMessage, Subscribe
+from syncline_protocol.ranges import format_ranges, parse_ranges
+from syncline_protocol.server import FETCH_RANGES_MAX
+from syncline_protocol.transaction import Transaction
+from tests.client.fake_store import FakeStore
 
 __all__ = ["FakeConnection", "FakeServer", "FakeStore"]
 
-
-@dataclass
-class FakeStore:
-    """A log in memory: one row per change."""
-
-    name: str
-    incarnation: str = "inc1"
-    rows: list[tuple[str, bytes | None]] = field(default_factory=list)
-    lineage: Lineage = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.lineage = Lineage((Entry(self.incarnation, Seq(0)),))
-
-    @property
-    def head(self) -> Seq:
-        return Seq(len(self.rows))
-
-    def cursor(self, seq: int) -> Cursor:
-        return self.lineage.cursor(Seq(seq))
-
-    def commit(self, key: str, value: bytes | None) -> Seq:
-        """Append a change."""
-        self.rows.append((key, value))
-        return self.head
-
-    def change_texts(self, after: int, to: int) -> list[bytes]:
-        """Return the changes of an interval as BATCH carries them."""
-        return [
-            encode_change(Seq(seq), key, value, 1_795_400_000_000)
-            for seq, (key, value) in enumerate(self.rows[after:to], start=after + 1)
-        ]
-
-    def live(self) -> dict[str, int]:
-        """Return the seqs of the live records by key."""
-        live: dict[str, int] = {}
-        for seq, (key, value) in enumerate(self.rows, start=1):
-            if value is None:
-                live.pop(key, None)
-            else:
-                live[key] = seq
-        return live
-
-    def decide(self, op: Op) -> WriteResult:
-        """Decide and commit one op, as PROTOCOL 6.2.1 says."""
-        if op.fault is not None:
-            return WriteResult(0, op.fault.status, code=op.fault.code, message=op.fault.message)
-        added = next((seq for seq, row in enumerate(self.rows, 1) if row[0] == op.key and row[1] is not None), None)
-        deleted = next((seq for seq, row in enumerate(self.rows, 1) if row == (op.key, None)), None)
-        if op.value is None:
-            if added is None:
-                return WriteResult(0, "absent")
-            return self._dup(deleted) if deleted is not None else self._ok(op)
-        if added is None:
-            return self._ok(op)
-        if self.rows[added - 1][1] != op.value:
-            return WriteResult(0, "conflict" if deleted is None else "gone")
-        return self._dup(added)
-
-    def _ok(self, op: Op) -> WriteResult:
-        seq = self.commit(op.key, op.value)
-        return WriteResult(0, "ok", seq, self.cursor(seq))
-
-    def _dup(self, seq: int) -> WriteResult:
-        return WriteResult(0, "dup", Seq(seq), self.cursor(seq))
+#: What is listed and fetched comes in frames so small that tests have several of them.
+_LIVE_RANGES_MAX = 2
+_FILL_RECORDS_MAX = 2
 
 
 @dataclass(eq=False)
@@ -100,26 +43,49 @@ class FakeConnection:
     async def send(self, *messages: ServerMessage) -> None:
         """Send any message, legal or not."""
         for message in messages:
-            await self.socket.send(encode(message), text=True)
+            await self._put(encode(message))
 
     async def flush(self) -> None:
         """Send what the session has ready, and close if it says so."""
         for frame in self.session.data_to_send():
-            await self.socket.send(frame, text=True)
+            await self._put(frame)
         if self.session.close_code is not None:
             await self.socket.close(self.session.close_code, self.session.close_reason)
+
+    async def _put(self, frame: bytes) -> None:
+        for each in await self.server.outgoing(self, frame) if self.server.outgoing else [frame]:
+            await self.socket.send(each, text=True)
 
     async def batch(self, store: FakeStore, after: int, to: int) -> None:
         """Send one batch, right or wrong."""
         frame = batch_frame(store.name, store.cursor(after), store.cursor(to), store.change_texts(after, to))
-        await self.socket.send(frame, text=True)
+        await self._put(frame)
 
     async def catch_up(self) -> None:
         """Bring every feed to its head."""
         for request_id, (store, at) in list(self.feeds.items()):
-            if store.head > at:
-                self.feeds[request_id] = (store, store.head)
-                await self.batch(store, at, store.head)
+            for after, to in store.intervals(at, self.server.batch_changes_max):
+                self.feeds[request_id] = (store, Seq(to))
+                await self.batch(store, after, to)
+
+    async def fall_behind(self) -> None:
+        """Bring every feed to its head as a catch-up does: BEHIND, what is missing, CAUGHT_UP."""
+        for store, at in list(self.feeds.values()):
+            await self.send(Behind(store.name, store.cursor(at), store.cursor(store.head)))
+            await self.catch_up()
+            await self.caught_up(store, store.head)
+
+    async def caught_up(self, store: FakeStore, at: int) -> None:
+        """Send CAUGHT_UP, as it is right or as the test has it."""
+        message = store.caught_up(at)
+        await self.send(self.server.lie(message) if self.server.lie else message)
+
+    async def end(self, reason: EndReason) -> None:
+        """End every feed."""
+        for request_id, (store, at) in list(self.feeds.items()):
+            del self.feeds[request_id]
+            self.session.ended(request_id, reason, store.cursor(at))
+        await self.flush()
 
     async def drop(self) -> None:
         """Break the connection without a word."""
@@ -128,6 +94,7 @@ class FakeConnection:
 
 
 Handler = Callable[[FakeConnection, requested.ServerEvent], Awaitable[bool]]
+Outgoing = Callable[[FakeConnection, bytes], Awaitable[list[bytes]]]
 
 
 class FakeServer:
@@ -138,6 +105,11 @@ class FakeServer:
         greet: called with each new connection; without True it goes no further.
         intercept: called with each request; with True it is not handled as usual.
         requests: every frame that came, in order.
+        outgoing: called with each frame before it is sent; returns what is sent instead.
+        lie: called with each CAUGHT_UP; returns what is sent instead.
+        how: how the next subscriptions with a cursor are answered, instead of as their cursors say.
+        acks_first: answer a write before, or after it is in the feeds; None leaves the feeds to `publish`.
+        batch_changes_max: a batch has so many changes, or one transaction.
     """
 
     def __init__(self, limits: Limits | None = None) -> None:
@@ -147,6 +119,11 @@ class FakeServer:
         self.requests: list[bytes] = []
         self.greet: Callable[[FakeConnection], Awaitable[bool]] | None = None
         self.intercept: Handler | None = None
+        self.outgoing: Outgoing | None = None
+        self.lie: Callable[[CaughtUp], CaughtUp] | None = None
+        self.how: ResumeHow | None = None
+        self.acks_first: bool | None = True
+        self.batch_changes_max = 1000
         self._limits = limits or Limits()
         self._session_ids = count(1)
         self._server: Server | None = None
@@ -186,7 +163,9 @@ class FakeServer:
     async def publish(self) -> None:
         """Bring every feed of every connection to its head."""
         for connection in list(self.connections):
-            await connection.catch_up()
+            # One that is gone is the affair of its own task.
+            with contextlib.suppress(ConnectionClosed):
+                await connection.catch_up()
 
     async def _serve(self, socket: ServerConnection) -> None:
         session = ServerSession(session_id=str(next(self._session_ids)), server="fake/1", now=0.0, limits=self._limits)
@@ -220,17 +199,24 @@ class FakeServer:
         elif isinstance(event, requested.UnsubscribeRequested):
             store, at = connection.feeds.pop(event.id)
             session.ended(event.id, "unsubscribed", store.cursor(at))
+        elif isinstance(event, requested.FetchRequested):
+            await self._fill(connection, event.request)
 
     async def _write(self, connection: FakeConnection, request_id: int, transaction: Transaction) -> None:
-        store = self.stores.get(transaction.store)
+        session, store = connection.session, self.stores.get(transaction.store)
         if store is None:
-            connection.session.refuse(request_id, "store_unknown", f"there is no store {transaction.store!r}")
+            session.refuse(request_id, "store_unknown", f"there is no store {transaction.store!r}")
             return
-        results = [store.decide(op) for op in transaction.ops]
-        last = results[-1]
-        connection.session.wrote([WriteResult(request_id, last.status, last.seq, last.at, code=last.code)])
+        if transaction.store_id not in (None, store.store_id):
+            session.refuse(request_id, "store_mismatch", f"{transaction.store!r} is another store now")
+            return
+        result = store.write(transaction)
+        if self.acks_first is False:
+            await self.publish()
+        session.wrote([msgspec.structs.replace(result, id=request_id)])
         await connection.flush()
-        await self.publish()
+        if self.acks_first:
+            await self.publish()
 
     async def _subscribe(self, connection: FakeConnection, request: Subscribe) -> None:
         store = self.stores.get(request.store)
@@ -238,14 +224,13 @@ class FakeServer:
             connection.session.refuse(request.id, "store_unknown", f"there is no store {request.store!r}")
             return
         how, at, keep_to = self._resume(store, request)
-        session = connection.session
-        opened = session.subscribed(
+        opened = connection.session.subscribed(
             request.id,
             feed=store.name,
             how=how,
             at=at,
             head=store.head,
-            store_id=f"id-{store.incarnation}",
+            store_id=store.store_id,
             lineage=store.lineage,
             keep_to=keep_to,
         )
@@ -253,18 +238,37 @@ class FakeServer:
         if not opened:
             return
         connection.feeds[request.id] = (store, at)
-        if keep_to is not None:
-            await connection.send(Live(store.name, store.cursor(at), "", last=True))
+        if how in ("rewind", "reconcile"):
+            await self._list(connection, store, at)
         await connection.catch_up()
-        live = store.live()
-        digest = digest_text(sum(digest_term(Seq(seq), key) for key, seq in live.items()))
-        await connection.send(CaughtUp(store.name, store.cursor(store.head), len(live), digest))
+        await connection.caught_up(store, store.head)
+
+    async def _list(self, connection: FakeConnection, store: FakeStore, at: int) -> None:
+        """Send LIVE."""
+        seqs = [(Seq(seq), Seq(seq)) for seq in store.live(at).values()]
+        for first in range(0, max(len(seqs), 1), _LIVE_RANGES_MAX):
+            to = first + _LIVE_RANGES_MAX
+            text = format_ranges(seqs[first:to])
+            await connection.send(Live(store.name, store.cursor(at), text, last=to >= len(seqs)))
+
+    async def _fill(self, connection: FakeConnection, request: Fetch) -> None:
+        """Answer a FETCH."""
+        store, at = connection.feeds[request.id]
+        wanted = parse_ranges(request.seqs, ranges_max=FETCH_RANGES_MAX)
+        live = [seq for seq in store.live(at).values() if any(first <= seq <= last for first, last in wanted)]
+        for first in range(0, max(len(live), 1), _FILL_RECORDS_MAX):
+            to = first + _FILL_RECORDS_MAX
+            texts = [store.change_texts(seq - 1, seq)[0] for seq in live[first:to]]
+            await connection._put(fill_frame(store.name, texts, last=to >= len(live)))
 
     def _resume(self, store: FakeStore, request: Subscribe) -> tuple[ResumeHow, Seq, Seq | None]:
         if request.after == START:
             return "resume", Seq(0), None
         if request.after == NOW:
             return "resume", store.head, None
+        if self.how is not None:
+            at = Seq(0) if self.how == "snapshot" else min(parse_cursor(request.after).seq, store.head)
+            return self.how, at, at if self.how == "rewind" else None
         after: Position = parse_cursor(request.after)
         known = Lineage.parse(request.known) if request.known else None
         verdict = decide_resume(store.lineage, store.head, after, known)
