@@ -17,7 +17,7 @@ from syncline_protocol.messages import Change
 from syncline_protocol.ranges import Range, format_ranges, parse_ranges
 
 from .entry import Entry, SyncState
-from .schema import create_generation, records_of
+from .schema import create_generation, index_keys, records_of
 from .step import (
     Apply,
     Branch,
@@ -25,6 +25,7 @@ from .step import (
     FillIn,
     ForgetHistory,
     Generation,
+    IndexKeys,
     SaveEntries,
     SavePlace,
     Show,
@@ -102,9 +103,8 @@ class _Book:
         self.table = records_of(generation)
         self._db = db
         self._generation = generation
-        row = db.execute("SELECT count, digest, missing FROM generation WHERE generation = ?", (generation,)).fetchone()
-        self.count, self.digest = row[0], row[1]
-        self.missing = parse_ranges(row[2], ranges_max=_RANGES_MAX)
+        self.count, self.digest, missing, _ = _read_generation(db, generation)
+        self.missing = parse_ranges(missing, ranges_max=_RANGES_MAX)
 
     def add(self, changes: Iterable[Change]) -> None:
         """Add records."""
@@ -119,6 +119,9 @@ class _Book:
 
     def delete(self, key: str, at: Seq, horizon: Seq | None) -> None:
         """Delete a record; one that can be seen is only marked, so that it can be seen until the horizon moves."""
+        if not self._is_indexed:
+            index_keys(self._db, self._generation)
+            self._is_indexed = True
         row = self._db.execute(f"SELECT seq, died FROM {self.table} WHERE key = ?", (key,)).fetchone()
         if row is None:
             if self.missing:
@@ -172,12 +175,14 @@ def _branch(step: Branch, db: sqlite3.Connection) -> None:
     book.missing = list(missing_of(step.live, [row[0] for row in db.execute(f"SELECT seq FROM {book.table}")]))
     book.recount()
     book.save()
+    index_keys(db, step.generation)
     if step.drop_source:
         _drop(db, step.source)
 
 
 @_carry_out.register
 def _show(step: Show, db: sqlite3.Connection) -> None:
+    index_keys(db, step.generation)
     db.execute(f"DELETE FROM {records_of(step.generation)} WHERE died IS NOT NULL")
     db.execute("UPDATE generation SET shown_count = count WHERE generation = ?", (step.generation,))
     _drop(db, step.instead_of)
@@ -191,6 +196,11 @@ def _drop(db: sqlite3.Connection, generation: Generation | None) -> None:
 
 
 @_carry_out.register
+def _index_keys(step: IndexKeys, db: sqlite3.Connection) -> None:
+    index_keys(db, step.generation)
+
+
+@_carry_out.register
 def _save_place(step: SavePlace, db: sqlite3.Connection) -> None:
     text = msgspec.json.encode(step.place).decode()
     db.execute("UPDATE meta SET value = ? WHERE name = 'place'", (text,))
@@ -198,11 +208,17 @@ def _save_place(step: SavePlace, db: sqlite3.Connection) -> None:
 
 def read_tally(db: sqlite3.Connection, built: Generation, shown: Generation) -> Tally:
     """Return the tally of the built generation, with the count of the shown one."""
-    count, digest, missing = db.execute(
-        "SELECT count, digest, missing FROM generation WHERE generation = ?", (built,)
-    ).fetchone()
-    (shown_count,) = db.execute("SELECT shown_count FROM generation WHERE generation = ?", (shown,)).fetchone()
+    count, digest, missing, _ = _read_generation(db, built)
+    *_, shown_count = _read_generation(db, shown)
     return Tally(count, digest, tuple(parse_ranges(missing, ranges_max=_RANGES_MAX)), shown_count)
+
+
+def _read_generation(db: sqlite3.Connection, generation: Generation) -> tuple[int, int, str, int]:
+    query = "SELECT count, digest, missing, shown_count FROM generation WHERE generation = ?"
+    row: tuple[int, int, str, int] | None = db.execute(query, (generation,)).fetchone()
+    if row is None:
+        raise sqlite3.DatabaseError(f"generation {generation} is missing")
+    return row
 
 
 # --- the outbox ---

@@ -19,7 +19,7 @@ from .group import Group
 from .meaning import Conflict, Meaning, Postponed
 from .outbox import Outbox, Verdict, is_in, taken_back
 from .report import Rejected, Report, Returned, RewoundTo, StoreReplaced
-from .step import ForgetHistory, Tally
+from .step import ForgetHistory, IndexKeys, Tally
 
 __all__ = ["Desk"]
 
@@ -124,6 +124,11 @@ class Desk:
     def fill(self, message: messages.Fill) -> None:
         """Take FILL."""
         self.group.add(self.fold.fill(message, self._held(message.changes)).steps)
+
+    def before_caught_up(self) -> None:
+        """Make ready for `settle`, which may have to look for our own writes in what was built."""
+        if self.fold.place.restarted == "snapshot":
+            self.group.add([IndexKeys(self.fold.place.built)])
 
     def settle(self, folded: Folded) -> Result:
         """Take a result of the fold that may mean that everything is there."""

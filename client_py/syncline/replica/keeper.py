@@ -4,8 +4,9 @@ One task. It takes everything that waits, has the desk make one group of it, car
 and only then publishes: reads see the new state, those who wait are told, watchers are woken, and what has become free
 to go is handed to the connection. So nothing is seen, answered or sent that a crash could undo.
 
-When the file fails, what is in memory is thrown away and read from it again: those whose writes were being saved get
-the error, and the feed is taken up again after a wait, at the saved cursor.
+When the file fails, what is in memory is thrown away and read from it again, since only there is to be seen whether the
+last transaction was carried out: those whose writes were being saved get the error, and the feed is taken up again
+after a wait, at the saved cursor.
 """
 
 import asyncio
@@ -96,6 +97,7 @@ class Keeper:
         self._is_stopping = False
         self._is_busy = False
         self._is_resting = False
+        self._is_stale = False
         self._rests = Backoff(clock.random)
         self._timers: set[asyncio.Task[None]] = set()
         self._desk = self._new_desk()
@@ -164,7 +166,7 @@ class Keeper:
 
     @property
     def is_settled(self) -> bool:
-        return not self._is_busy and not self._is_resting and not self._is_stopping and not self.is_over
+        return not (self._is_busy or self._is_resting or self._is_stale or self._is_stopping or self.is_over)
 
     @property
     def cursor(self) -> str:
@@ -185,6 +187,8 @@ class Keeper:
             self._work.clear()
             self._is_busy = True
             try:
+                if self._is_stale:
+                    self._read_again()
                 while self.feed.items or self._orders:
                     await self._handle_group()
             except LocalFileError as error:
@@ -207,7 +211,7 @@ class Keeper:
                 items += 1
                 # What the application does goes first: it is little, and somebody waits for it.
                 if self._orders:
-                    await self._carry_out(self._orders.popleft())
+                    await self._carry_out_next()
                     continue
                 item = self.feed.take()
                 if isinstance(item, messages.Batch | messages.Fill):
@@ -219,15 +223,25 @@ class Keeper:
         self._hand_out()
         await self._database.tidy()
 
-    async def _carry_out(self, order: Order) -> None:
-        if order.reads and self._desk.group.has_rows:
+    async def _carry_out_next(self) -> None:
+        # It stays in the queue until what it reads is saved: if that fails, it is not forgotten.
+        if self._orders[0].reads and self._desk.group.has_rows:
             await self._flush()
+        order = self._orders.popleft()
         if order.done is not None and order.done.cancelled():
             return
         try:
-            self._desk.group.orders.append((order, order.work()))
+            made = order.work()
         except SynclineError as error:
             order.fail(error)
+            if isinstance(error, LocalFileError):
+                raise
+        except Exception:
+            # Whoever waits for it is told together with the others.
+            self._desk.group.orders.append((order, None))
+            raise
+        else:
+            self._desk.group.orders.append((order, made))
 
     async def _take(self, item: FeedItem) -> None:
         """Let the desk take an item. What needs to know what is in the file comes after a flush."""
@@ -250,6 +264,7 @@ class Keeper:
                 desk.opened(item)
                 await self._flush()
             case messages.CaughtUp():
+                desk.before_caught_up()
                 await self._flush()
                 await self._settle(desk.fold.caught_up(item, desk.tally))
             case messages.Behind():
@@ -308,8 +323,8 @@ class Keeper:
             return
         if steps := desk.group.steps():
             desk.tally = await self._database.commit(steps, desk.fold.place)
-        group, desk.group = desk.group, Group()
         self._database.refresh()
+        group, desk.group = desk.group, Group()
         group.touch(desk.outbox.publish())
         self._publish(group)
 
@@ -331,22 +346,40 @@ class Keeper:
     # --- when the file fails ---
 
     def _recover(self, error: LocalFileError) -> None:
+        """Forget what is in memory, and try again later what the feed brings."""
         self._desk.group.fail(error)
+        self._is_stale = True
+        try:
+            if not isinstance(error, LocalFileCorrupt):
+                self._read_again()
+        except LocalFileError as again:
+            error = again
+            self._fail_orders(error)
         if isinstance(error, LocalFileCorrupt):
             self._give_up(error)
-            return
-        try:
-            self._desk = self._new_desk()
-        except LocalFileError as again:
-            self._give_up(again)
             return
         self.error = error
         self.feed.reopen()
         self.feed.abandon()
         self._rest()
+        if self._orders:
+            self._work.set()
+
+    def _read_again(self) -> None:
+        """Go on from what is in the file. The last group may have been saved, though it was told to have failed."""
+        group = self._desk.group
+        self._desk = self._new_desk()
+        self._is_stale = False
+        for entry in group.moved():
+            now = self.outbox.get(entry.id) or self._database.synced_entry(entry.id)
+            if now is not None:
+                self._listener.moved(now)
+        self._listener.touched(None)
 
     def _rest(self) -> None:
         """Leave the feed alone for a while."""
+        if self._is_resting:
+            return
         self._is_resting = True
         self._after(self._rests.next_wait_s(), self._rested)
         self._listener.stirred()
@@ -369,8 +402,11 @@ class Keeper:
         self.error = error
         self.is_over = True
         self._desk.group.fail(error)
+        self._fail_orders(error)
+        self.feed.close()
+        self._listener.stirred()
+
+    def _fail_orders(self, error: SynclineError) -> None:
         for order in self._orders:
             order.fail(error)
         self._orders.clear()
-        self.feed.close()
-        self._listener.stirred()

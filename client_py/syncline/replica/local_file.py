@@ -62,6 +62,8 @@ class LocalFile:
     reader: sqlite3.Connection
 
     def __init__(self, path: str) -> None:
+        if "\0" in path:
+            raise LocalFileFailed(path, "this cannot be the path of a file")
         self.path = os.path.abspath(path)
         self._real_path = os.path.realpath(path)
         self._lock: sqlite3.Connection | None = None

@@ -13,6 +13,7 @@ REJECTED any more is not kept here. Invariants:
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from heapq import heappop, heappush
 
 import msgspec
 
@@ -81,7 +82,8 @@ class Outbox:
         self._candidates: set[EntryId] = set()
         self._under_way: set[EntryId] = set()
         self._held: set[EntryId] = set()
-        self._acked: set[EntryId] = set()
+        # The seqs of acked entries, lowest first, with what has moved on meanwhile still among them.
+        self._acked: list[tuple[int, EntryId]] = []
         self.size = 0
         self.last_id: EntryId = 0
         self._pending: dict[EntryId, None] = {}
@@ -171,7 +173,7 @@ class Outbox:
             self._pending[entry.id] = None
             self._candidates.add(entry.id)
         elif entry.state is SyncState.ACKED:
-            self._acked.add(entry.id)
+            heappush(self._acked, (_seq_of(entry), entry.id))
         elif entry.state is SyncState.REJECTED:
             self.rejected += 1
         for key in entry.keys:
@@ -238,13 +240,13 @@ class Outbox:
 
     def passed(self, seq: Seq) -> list[Entry]:
         """Take out the acked entries that the shown records have passed; they are synced."""
-        synced = [
-            entry.with_state(SyncState.SYNCED)
-            for entry in [self._entries[entry_id] for entry_id in sorted(self._acked)]
-            if entry.at is None or parse_cursor(entry.at).seq <= seq
-        ]
-        for entry in synced:
-            self._remove(entry.id)
+        synced = []
+        while self._acked and self._acked[0][0] <= seq:
+            at, entry_id = heappop(self._acked)
+            entry = self._entries.get(entry_id)
+            if entry is not None and entry.state is SyncState.ACKED and _seq_of(entry) == at:
+                synced.append(entry.with_state(SyncState.SYNCED))
+                self._remove(entry_id)
         return synced
 
     # --- history ---
@@ -300,7 +302,7 @@ class Outbox:
             self._pending.pop(entry.id, None)
         elif entry.state is SyncState.REJECTED:
             self.rejected -= 1
-        for kept in (self._candidates, self._under_way, self._held, self._acked):
+        for kept in (self._candidates, self._under_way, self._held):
             kept.discard(entry.id)
         for key in entry.keys:
             ids = self._by_key[key]
@@ -337,6 +339,11 @@ def judge(entry: Entry, result: Written) -> tuple[Verdict, Entry]:
         if entry.edits:
             return Verdict.REBASES, msgspec.structs.replace(entry, refusal=refusal)
     return Verdict.REJECTED, entry.with_state(SyncState.REJECTED, refusal=refusal)
+
+
+def _seq_of(entry: Entry) -> int:
+    """Return the seq of an acked entry's position; one that had nothing to do is passed by any."""
+    return 0 if entry.at is None else parse_cursor(entry.at).seq
 
 
 def taken_back(entry: Entry) -> Entry:

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from syncline.errors import LocalFileInvalid, LocalFileTooNew
+from syncline.errors import LocalFileCorrupt, LocalFileInvalid, LocalFileTooNew
 
 from .step import Generation, Place
 
-__all__ = ["FORMAT_VERSION", "Identity", "create_generation", "prepare", "read_place", "records_of"]
+__all__ = ["FORMAT_VERSION", "Identity", "create", "create_generation", "is_new", "read_place", "records_of"]
 
 FORMAT_VERSION = 1
 
@@ -24,7 +24,7 @@ _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE generation (
     generation INTEGER PRIMARY KEY, count INTEGER NOT NULL, digest INTEGER NOT NULL,
-    missing TEXT NOT NULL, shown_count INTEGER NOT NULL
+    missing TEXT NOT NULL, shown_count INTEGER NOT NULL, is_indexed INTEGER NOT NULL
 );
 CREATE TABLE early_delete (generation INTEGER NOT NULL, key TEXT NOT NULL, PRIMARY KEY (generation, key)) WITHOUT ROWID;
 CREATE TABLE outbox (id INTEGER PRIMARY KEY, state TEXT NOT NULL, made_ms INTEGER NOT NULL, entry TEXT NOT NULL);
@@ -46,37 +46,53 @@ def records_of(generation: Generation) -> str:
 
 
 def create_generation(db: sqlite3.Connection, generation: Generation) -> None:
-    """Make the table of a generation."""
+    """Make the table of a generation. Its index over the keys comes later: see `index_keys`."""
     table = records_of(generation)
     db.execute(
         f"CREATE TABLE {table} (seq INTEGER PRIMARY KEY, key TEXT NOT NULL, time INTEGER NOT NULL,"
         " died INTEGER, value TEXT NOT NULL)"
     )
-    db.execute(f"CREATE UNIQUE INDEX {table}_key ON {table} (key)")
     db.execute(f"CREATE INDEX {table}_died ON {table} (died) WHERE died IS NOT NULL")
-    db.execute("INSERT INTO generation VALUES (?, 0, 0, '', 0)", (generation,))
+    db.execute("INSERT INTO generation VALUES (?, 0, 0, '', 0, 0)", (generation,))
 
 
-def prepare(db: sqlite3.Connection, path: str, identity: Identity) -> None:
-    """Make a new database ready, or check that an old one is what is asked for.
+def index_keys(db: sqlite3.Connection, generation: Generation) -> None:
+    """Make the index over the keys of a generation, unless it is there.
+
+    Keys are random, and a first catch-up needs no key to be looked up: made at its end the index costs a fraction of
+    what it costs to keep it up row by row. Raises `sqlite3.IntegrityError` if a key is there twice.
+    """
+    table = records_of(generation)
+    (is_indexed,) = db.execute("SELECT is_indexed FROM generation WHERE generation = ?", (generation,)).fetchone()
+    if not is_indexed:
+        db.execute(f"CREATE UNIQUE INDEX {table}_key ON {table} (key)")
+        db.execute("UPDATE generation SET is_indexed = 1 WHERE generation = ?", (generation,))
+
+
+def is_new(db: sqlite3.Connection, path: str, identity: Identity) -> bool:
+    """Return whether a database is empty; if it is not, check that it is what is asked for. Changes nothing.
 
     Raises:
         LocalFileTooNew: a later version of this program wrote it.
         LocalFileInvalid: it is no replica, or one of something else.
+        LocalFileCorrupt: it lacks what every replica has.
     """
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    application = db.execute("PRAGMA application_id").fetchone()[0]
-    if version == 0 and db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
-        _create(db, identity)
-        return
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    (application,) = db.execute("PRAGMA application_id").fetchone()
+    if (version, application) == (0, 0) and db.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,):
+        return True
     if application != _APPLICATION_ID:
         raise LocalFileInvalid(path, "it is an SQLite file of another program", hint="give the replica another path")
     if version > FORMAT_VERSION:
         raise LocalFileTooNew(path, version, FORMAT_VERSION)
+    if version < 1:
+        raise LocalFileCorrupt(path, f"it has format {version}")
     _check_identity(db, path, identity)
+    return False
 
 
-def _create(db: sqlite3.Connection, identity: Identity) -> None:
+def create(db: sqlite3.Connection, identity: Identity) -> None:
+    """Make the tables of a new replica."""
     db.execute("BEGIN IMMEDIATE")
     for statement in _TABLES.split(";"):
         if statement.strip():
@@ -92,6 +108,8 @@ def _create(db: sqlite3.Connection, identity: Identity) -> None:
 
 def _check_identity(db: sqlite3.Connection, path: str, identity: Identity) -> None:
     names = dict(db.execute("SELECT name, value FROM meta"))
+    if not {"store", "prefix", "place"} <= names.keys():
+        raise LocalFileCorrupt(path, "it does not say what it is a replica of")
     found = Identity(names["store"], names["prefix"])
     if found.store != identity.store:
         raise LocalFileInvalid(
@@ -107,5 +125,7 @@ def _check_identity(db: sqlite3.Connection, path: str, identity: Identity) -> No
 
 def read_place(db: sqlite3.Connection) -> Place:
     """Return where the replica stands."""
-    text = db.execute("SELECT value FROM meta WHERE name = 'place'").fetchone()[0]
-    return msgspec.json.decode(text, type=Place)
+    row = db.execute("SELECT value FROM meta WHERE name = 'place'").fetchone()
+    if row is None:
+        raise sqlite3.DatabaseError("it does not say where the replica stands")
+    return msgspec.json.decode(row[0], type=Place)

@@ -22,6 +22,7 @@ __all__ = [
     "FillIn",
     "ForgetHistory",
     "Generation",
+    "IndexKeys",
     "SaveEntries",
     "SavePlace",
     "Place",
@@ -113,6 +114,12 @@ class Show(msgspec.Struct, frozen=True):
     instead_of: Generation | None
 
 
+class IndexKeys(msgspec.Struct, frozen=True):
+    """Make a generation ready for look-ups by key, which one that is being built from nothing is not."""
+
+    generation: Generation
+
+
 class SavePlace(msgspec.Struct, frozen=True):
     """Save where the replica stands."""
 
@@ -135,4 +142,4 @@ class ForgetHistory(msgspec.Struct, frozen=True):
     """Forget the writes that were synced: they belong to another store."""
 
 
-Step = Apply | FillIn | StartOver | Branch | Show | SavePlace | SaveEntries | DropEntry | ForgetHistory
+Step = Apply | FillIn | StartOver | Branch | Show | IndexKeys | SavePlace | SaveEntries | DropEntry | ForgetHistory
