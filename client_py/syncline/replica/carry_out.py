@@ -104,6 +104,7 @@ class _Book:
         self._db = db
         self._generation = generation
         self.count, self.digest, missing, _ = _read_generation(db, generation)
+        self._may_look_up = False
         self.missing = parse_ranges(missing, ranges_max=_RANGES_MAX)
 
     def add(self, changes: Iterable[Change]) -> None:
@@ -119,9 +120,9 @@ class _Book:
 
     def delete(self, key: str, at: Seq, horizon: Seq | None) -> None:
         """Delete a record; one that can be seen is only marked, so that it can be seen until the horizon moves."""
-        if not self._is_indexed:
+        if not self._may_look_up:
             index_keys(self._db, self._generation)
-            self._is_indexed = True
+            self._may_look_up = True
         row = self._db.execute(f"SELECT seq, died FROM {self.table} WHERE key = ?", (key,)).fetchone()
         if row is None:
             if self.missing:
