@@ -17,7 +17,7 @@ from syncline.write import PendingWrite, Written
 from syncline_protocol import messages
 from syncline_protocol.cursor import START
 
-from .entry import EntryId
+from .entry import Entry
 
 __all__ = ["Answered", "FeedItem", "Lost", "OutboxWrite", "ReplicaFeed", "Standing"]
 
@@ -35,9 +35,9 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The server answered a write."""
+    """The server answered a write; `entry` is as it was sent."""
 
-    entry_id: EntryId
+    entry: Entry
     result: Written
 
 
@@ -188,7 +188,8 @@ class ReplicaFeed(Follower):
         self._put(Lost())
 
     def _put(self, item: FeedItem, frame_bytes: int = 0) -> None:
-        if self._must_leave and not isinstance(item, Lost | Answered):
+        # What comes before the server has let go is of no use, and once the keeper has ended, nobody takes it.
+        if (self._must_leave or self.is_closing) and not isinstance(item, Lost | Answered):
             return
         self.items.append((item, frame_bytes))
         self._bytes += frame_bytes
@@ -228,13 +229,14 @@ class ReplicaFeed(Follower):
         """Whether the server has opened it and it is to stay."""
         return self.phase is Phase.OPEN and not self._must_leave and not self.is_closing
 
-    def answered(self, entry_id: EntryId, result: Written) -> None:
+    def answered(self, entry: Entry, result: Written) -> None:
         """Take the answer to a write of the outbox."""
-        self._put(Answered(entry_id, result))
+        self._put(Answered(entry, result))
 
     def close(self) -> None:
         """Nobody wants it any more."""
         self.is_closing = True
+        self._room.set()
         self.error = self.error or ClientClosed(f"{self.store}: the replica is closed")
         if not self.is_on_the_wire:
             self.phase = Phase.OVER
@@ -248,7 +250,7 @@ class OutboxWrite(PendingWrite):
     It is abandoned when its feed is over: the entry goes out again when the next one has been opened, and not before.
     """
 
-    entry_id: EntryId
+    entry: Entry
     feed: ReplicaFeed
     epoch: int
 
@@ -257,7 +259,7 @@ class OutboxWrite(PendingWrite):
         return self.feed.epoch != self.epoch
 
     def settle(self, result: Written) -> None:
-        self.feed.answered(self.entry_id, result)
+        self.feed.answered(self.entry, result)
 
     def fail(self, error: Exception) -> None:
         pass

@@ -46,6 +46,8 @@ class Verdict(Enum):
     REBASES = "rebases"
     #: It goes out again after the next SUBSCRIBED.
     HELD = "held"
+    #: It is denied now and may have been committed before, so it goes out again after the next SUBSCRIBED.
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +60,26 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Shadow:
-    """How one key looks through the outbox: its record is `entry`'s, or hidden by it if there is no `text`."""
+    """How one key looks through the outbox: its record is `entry`'s, or hidden by it if there is no `text`.
+
+    Attributes:
+        index: which op of the entry it is.
+    """
 
     entry: Entry
     text: str | None
+    index: int = 0
+
+    @property
+    def seq(self) -> Seq | None:
+        """The seq of the op, once the server has it."""
+        seqs = self.entry.seqs
+        return seqs[self.index] or None if self.index < len(seqs) else None
+
+    @property
+    def written_order(self) -> tuple[bool, int, int]:
+        """Its place among others like it: acked ones first, by seq; then the pending ones, as they were written."""
+        return (self.entry.state is SyncState.PENDING, self.seq or self.entry.id, self.index)
 
 
 class Outbox:
@@ -74,6 +92,8 @@ class Outbox:
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self._entries: dict[EntryId, Entry] = {}
         self._by_key: dict[str, list[EntryId]] = {}
+        # Which op is the last one of a key, of entries with several: they may have thousands.
+        self._indexes: dict[EntryId, dict[str, int]] = {}
         self._keys = SortedKeys()
         self._shadows: dict[str, Shadow] = {}
         self._shadow_keys = SortedKeys()
@@ -82,6 +102,9 @@ class Outbox:
         self._candidates: set[EntryId] = set()
         self._under_way: set[EntryId] = set()
         self._held: set[EntryId] = set()
+        self._waiting: set[EntryId] = set()
+        # What was sent and not answered, here or before the program was started: the server may have it.
+        self._unanswered: set[EntryId] = set()
         # The seqs of acked entries, lowest first, with what has moved on meanwhile still among them.
         self._acked: list[tuple[int, EntryId]] = []
         self.size = 0
@@ -90,6 +113,7 @@ class Outbox:
         self.rejected = 0
         for entry in entries:
             self.put(entry)
+        self._unanswered.update(self._pending)
 
     # --- looking ---
 
@@ -125,7 +149,8 @@ class Outbox:
         for entry_id in reversed(self._by_key.get(key, ())):
             entry = self._entries[entry_id]
             if entry.state is not SyncState.REJECTED:
-                return Shadow(entry, next(op.text for op in reversed(entry.ops) if op.key == key))
+                index = self._indexes[entry_id][key] if entry_id in self._indexes else 0
+                return Shadow(entry, entry.ops[index].text, index)
         return None
 
     def next_shadows(self, prefix: str) -> list[tuple[str, Shadow]]:
@@ -166,12 +191,19 @@ class Outbox:
         before = self._entries.get(entry.id)
         if before is not None:
             self._forget(before)
+            if before.ops != entry.ops:
+                self._unanswered.discard(entry.id)
         self.last_id = max(self.last_id, entry.id)
         self._entries[entry.id] = entry
+        if len(entry.ops) > 1:
+            self._indexes[entry.id] = {key: index for index, key in enumerate(entry.keys)}
         self.size += entry.size
         if entry.state is SyncState.PENDING:
             self._pending[entry.id] = None
-            self._candidates.add(entry.id)
+            if entry.refusal is None:
+                self._candidates.add(entry.id)
+            else:
+                self._waiting.add(entry.id)
         elif entry.state is SyncState.ACKED:
             heappush(self._acked, (_seq_of(entry), entry.id))
         elif entry.state is SyncState.REJECTED:
@@ -205,6 +237,7 @@ class Outbox:
     def connection_lost(self) -> None:
         """Count nothing as under way: what was sent is to be sent again."""
         self._candidates |= self._under_way
+        self._unanswered |= self._under_way
         self._under_way.clear()
 
     def reopened(self) -> None:
@@ -214,28 +247,47 @@ class Outbox:
 
     # --- answers ---
 
-    def answered(self, entry_id: EntryId, result: Written) -> Answer | None:
-        """Take the server's answer. None if the entry is not PENDING any more."""
-        entry = self._entries.get(entry_id)
-        if entry is None or entry.state is not SyncState.PENDING:
+    def answered(self, sent: Entry, result: Written) -> Answer | None:
+        """Take the server's answer. None if the entry is not PENDING any more, or another one than was sent.
+
+        An entry can be on its way twice when the feed was opened anew over the same connection, and have been made
+        anew before the second answer.
+        """
+        entry = self._entries.get(sent.id)
+        if entry is None or entry.state is not SyncState.PENDING or entry.ops != sent.ops:
             return None
-        self._under_way.discard(entry_id)
-        verdict, entry = judge(entry, result)
+        self._under_way.discard(entry.id)
+        verdict, entry = judge(entry, result, was_sent_before=entry.id in self._unanswered)
         self.put(entry)
+        if verdict is not Verdict.UNKNOWN:
+            self._unanswered.discard(entry.id)
         if verdict is Verdict.HELD:
             # It must not go out before the subscription has found out which store this is.
-            self._candidates.discard(entry_id)
-            self._held.add(entry_id)
+            self._candidates.discard(entry.id)
+            self._held.add(entry.id)
         return Answer(verdict, entry)
 
     def waiting(self) -> list[Entry]:
         """Return the entries that wait for what they build on, or to be written anew."""
-        return [entry for entry in self if entry.state is SyncState.PENDING and entry.refusal is not None]
+        return [self._entries[entry_id] for entry_id in sorted(self._waiting)]
 
     def wake(self, keys: Iterable[str] | None = None) -> list[Entry]:
-        """Let entries go that wait for one of these keys to be back; all that wait for anything with None."""
+        """Let entries go that wait for one of these keys to be back; for any key with None."""
+        if not self._waiting:
+            return []
         known = None if keys is None else frozenset(keys)
-        woken = [entry for entry in self.waiting() if known is None or entry.deleted & known]
+        woken = [entry for entry in self.waiting() if entry.lacks and (known is None or entry.deleted & known)]
+        return [self.put(msgspec.structs.replace(entry, refusal=None)) for entry in woken]
+
+    def reconsider(self, lineage: Lineage, head: Seq, *, is_forked: bool) -> list[Entry]:
+        """Let entries go of which a log with this lineage and head may decide otherwise than when they were refused."""
+        woken = [
+            entry
+            for entry in self.waiting()
+            if is_forked
+            or not entry.is_overtaken
+            or (entry.refusal is not None and not is_in(lineage, head, entry.refusal.head))
+        ]
         return [self.put(msgspec.structs.replace(entry, refusal=None)) for entry in woken]
 
     def passed(self, seq: Seq) -> list[Entry]:
@@ -274,7 +326,7 @@ class Outbox:
         if entry is None or entry.state is not SyncState.REJECTED:
             return None
         edits = tuple([msgspec.structs.replace(edit, policy="last") for edit in entry.edits])
-        return self.put(entry.with_state(SyncState.PENDING, refusal=None, edits=edits))
+        return self.put(entry.with_state(SyncState.PENDING, at=None, seqs=(), refusal=None, edits=edits))
 
     def discard(self, entry_id: EntryId) -> Entry | None:
         """Forget a rejected entry, or a pending one that waits."""
@@ -282,7 +334,8 @@ class Outbox:
         if entry is None or (entry.state is not SyncState.REJECTED and entry.refusal is None):
             return None
         self._remove(entry_id)
-        return entry
+        # Who waits for it to arrive has to learn that it never will.
+        return entry.with_state(SyncState.REJECTED)
 
     def settle(self, entry_id: EntryId) -> Entry:
         """Take out an entry that has nothing left to do."""
@@ -294,15 +347,17 @@ class Outbox:
 
     def _remove(self, entry_id: EntryId) -> None:
         self._forget(self._entries[entry_id])
+        self._unanswered.discard(entry_id)
 
     def _forget(self, entry: Entry) -> None:
         del self._entries[entry.id]
+        self._indexes.pop(entry.id, None)
         self.size -= entry.size
         if entry.state is SyncState.PENDING:
             self._pending.pop(entry.id, None)
         elif entry.state is SyncState.REJECTED:
             self.rejected -= 1
-        for kept in (self._candidates, self._under_way, self._held):
+        for kept in (self._candidates, self._under_way, self._held, self._waiting):
             kept.discard(entry.id)
         for key in entry.keys:
             ids = self._by_key[key]
@@ -321,8 +376,12 @@ class Outbox:
         )
 
 
-def judge(entry: Entry, result: Written) -> tuple[Verdict, Entry]:
-    """Say what an answer means for a pending entry, and return the entry with it."""
+def judge(entry: Entry, result: Written, *, was_sent_before: bool) -> tuple[Verdict, Entry]:
+    """Say what an answer means for a pending entry, and return the entry with it.
+
+    Args:
+        was_sent_before: and not answered, so that the server may have committed it then.
+    """
     if result.status in ("ok", "dup"):
         seqs = tuple([op.seq or Seq(0) for op in result.ops]) or (result.seq or Seq(0),)
         return Verdict.ACKED, entry.with_state(SyncState.ACKED, at=result.at, seqs=seqs, refusal=None)
@@ -333,6 +392,8 @@ def judge(entry: Entry, result: Written) -> tuple[Verdict, Entry]:
     if result.code in _STORE_CODES:
         return Verdict.HELD, entry
     refusal = Refusal(result.status, statuses, result.code, _reason_of(result), result.head)
+    if "denied" in statuses and was_sent_before:
+        return Verdict.UNKNOWN, msgspec.structs.replace(entry, refusal=refusal)
     if _RIVALRY.issuperset(statuses):
         if entry.returned and "absent" in statuses:
             return Verdict.WAITS, msgspec.structs.replace(entry, refusal=refusal)

@@ -49,24 +49,13 @@ def look(key: str, row: Row | None, shadow: Shadow | None) -> LocalRecord | None
     if row is not None:
         # The feed was faster than the ack: it is the same record, of which the seq is known already.
         return LocalRecord(key, row.text, shadow.entry.state, row.seq, row.time)
-    return LocalRecord(key, shadow.text, shadow.entry.state, _seq_of(key, shadow))
+    return LocalRecord(key, shadow.text, shadow.entry.state, shadow.seq)
 
 
 def look_all(rows: Iterable[Row], shadows: Iterable[tuple[str, Shadow]]) -> list[LocalRecord]:
     """Return the records of many keys: those that the server has in the order of `rows`, then the others as written."""
     left = dict(shadows)
     records = [look(row.key, row, left.pop(row.key, None)) for row in rows]
-    written = sorted(left.items(), key=lambda item: _written_order(item[1]))
+    written = sorted(left.items(), key=lambda item: item[1].written_order)
     records += [look(key, None, shadow) for key, shadow in written]
     return [record for record in records if record is not None]
-
-
-def _written_order(shadow: Shadow) -> tuple[bool, int]:
-    """Acked ones first, by seq; then the pending ones, as they were written."""
-    seq = shadow.entry.seqs[0] if shadow.entry.seqs else 0
-    return (shadow.entry.state is SyncState.PENDING, seq or shadow.entry.id)
-
-
-def _seq_of(key: str, shadow: Shadow) -> Seq | None:
-    seqs = dict(zip(shadow.entry.keys, shadow.entry.seqs, strict=False))
-    return seqs.get(key) or None

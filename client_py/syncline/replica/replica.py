@@ -37,7 +37,7 @@ from .message import ops_of
 from .record import LocalRecord, look, look_all
 from .report import Report
 from .schema import Identity
-from .status import ReplicaStatus, status_of
+from .status import ReplicaStatus, closed, status_of
 from .watch import Predicate, RecordsQuery, View, Watch
 from .write import Write
 
@@ -161,6 +161,7 @@ class Replica:
         while rows := self._database.page(after, _PAGE):
             after = rows[-1].seq
             yield from look_all(rows, [(row.key, s) for row in rows if (s := self._keeper.outbox.shadow(row.key))])
+            self._require_readable()
         fresh = [(key, shadow) for key, shadow in self._keeper.outbox.shadows() if not self._database.has(key)]
         yield from look_all((), fresh)
 
@@ -319,7 +320,8 @@ class Replica:
     @property
     def status(self) -> ReplicaStatus:
         """How it stands."""
-        return status_of(self._keeper, self._session.status)
+        status = status_of(self._keeper, self._session.status)
+        return status if self._closing is None else closed(status)
 
     async def statuses(self) -> AsyncIterator[ReplicaStatus]:
         """Iterate over the status: as it is, and each time that it changes, until the replica is closed."""
@@ -365,9 +367,8 @@ class Replica:
         self._keeper.feed.close()
         await self._keeper.stop()
         self._stop_status()
-        closed = ClientClosed(f"{self.store}: the replica is closed", hint="what was written is kept in its outbox")
         for write in list(self._writes.values()):
-            write.end(closed)
+            write.end(self._closed())
         self._audience.end()
         self._stir()
 
@@ -381,7 +382,10 @@ class Replica:
 
     def _require_readable(self) -> None:
         if self._closing is not None:
-            raise ClientClosed(f"{self.store}: the replica is closed")
+            raise self._closed()
+
+    def _closed(self) -> ClientClosed:
+        return ClientClosed(f"{self.store}: the replica is closed", hint="what was written is kept in its outbox")
 
     def _require_open(self) -> None:
         self._require_readable()
@@ -440,6 +444,11 @@ class Replica:
         """The bounds of the server, as far as they are known."""
         return self._session.limits
 
+    def written_order(self, key: str) -> tuple[bool, int, int]:
+        """Return the place of a key among those that the server does not have yet; for the watches."""
+        shadow = self._keeper.outbox.shadow(key)
+        return (False, 0, 0) if shadow is None else shadow.written_order
+
     # --- what the keeper tells ---
 
     def _handle(self, entry: Entry) -> Write:
@@ -448,6 +457,10 @@ class Replica:
         write = self._writes.get(entry.id)
         if write is None:
             write = self._writes[entry.id] = Write(self, entry)
+            if self._closing is not None:
+                write.end(self._closed())
+            elif self._keeper.is_over:
+                write.end(self._keeper.error)
         return write
 
     def _moved(self, entry: Entry) -> None:

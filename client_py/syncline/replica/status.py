@@ -1,13 +1,13 @@
 """How a replica stands, in one value: its connection, its feed, its file and its outbox taken together."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from syncline.status import ConnectionState, Status
 
 from .fold import Stage
 from .keeper import Keeper
 
-__all__ = ["ReplicaStatus", "status_of"]
+__all__ = ["ReplicaStatus", "closed", "status_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,4 +72,11 @@ def status_of(keeper: Keeper, connection: Status) -> ReplicaStatus:
         connection.attempt,
         connection.retry_at,
         error,
+    )
+
+
+def closed(status: ReplicaStatus) -> ReplicaStatus:
+    """Return the status of a replica that was closed: nothing follows the server any more."""
+    return replace(
+        status, state=ConnectionState.CLOSED, reason="the replica is closed", is_caught_up=False, retry_at=None
     )

@@ -52,6 +52,9 @@ class Source(Protocol):
     def find(self, predicate: Predicate | None = None, *, prefix: str = "") -> list[LocalRecord]:
         """Return the records that fit."""
 
+    def written_order(self, key: str) -> tuple[bool, int, int]:
+        """Return the place of a key among those that the server does not have yet."""
+
 
 class Query(Protocol[V_co]):
     """What fits, kept up from the keys that were touched."""
@@ -105,34 +108,34 @@ class RecordsQuery:
                 else:
                     now.pop(key, None)
         self._dirty = set()
-        added, removed, changed = _differences(before, now, keys)
+        added, removed, changed = self._differences(before, now, keys)
         if not (added or removed or changed):
             return None
-        self._found = dict(sorted(now.items(), key=lambda item: _order(item[1])))
+        self._found = dict(sorted(now.items(), key=lambda item: self._order(item[1])))
         return View(tuple(self._found.values()), added, removed, changed)
 
     def _look(self) -> list[LocalRecord]:
         return self._source.find(self._predicate, prefix=self._prefix)
 
+    def _differences(
+        self, before: dict[str, LocalRecord], now: dict[str, LocalRecord], keys: Iterable[str]
+    ) -> tuple[tuple[LocalRecord, ...], tuple[LocalRecord, ...], tuple[LocalRecord, ...]]:
+        added, removed, changed = [], [], []
+        for key in keys:
+            old, new = before.get(key), now.get(key)
+            if old is None and new is not None:
+                added.append(new)
+            elif old is not None and new is None:
+                removed.append(old)
+            elif old is not None and new is not None and old != new:
+                changed.append(new)
+        return self._sorted(added), self._sorted(removed), self._sorted(changed)
 
-def _order(record: LocalRecord) -> tuple[bool, int]:
-    # Sorting is stable, so those without a seq stay as they were written.
-    return (record.seq is None, record.seq or 0)
+    def _sorted(self, records: list[LocalRecord]) -> tuple[LocalRecord, ...]:
+        return tuple(sorted(records, key=self._order))
 
-
-def _differences(
-    before: dict[str, LocalRecord], now: dict[str, LocalRecord], keys: Iterable[str]
-) -> tuple[tuple[LocalRecord, ...], tuple[LocalRecord, ...], tuple[LocalRecord, ...]]:
-    added, removed, changed = [], [], []
-    for key in keys:
-        old, new = before.get(key), now.get(key)
-        if old is None and new is not None:
-            added.append(new)
-        elif old is not None and new is None:
-            removed.append(old)
-        elif old is not None and new is not None and old != new:
-            changed.append(new)
-    return tuple(sorted(added, key=_order)), tuple(sorted(removed, key=_order)), tuple(sorted(changed, key=_order))
+    def _order(self, record: LocalRecord) -> tuple[bool, int, tuple[bool, int, int]]:
+        return (record.seq is None, record.seq or 0, self._source.written_order(record.key))
 
 
 class Watch(Generic[V]):
