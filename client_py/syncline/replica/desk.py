@@ -53,7 +53,9 @@ class Desk:
         self._prefix = prefix
         self._meaning = meaning
         self._new_key = new_key
-        self._staged: set[str] | None = set()
+        # What was staged before is not known key by key any more.
+        has_staged = self.fold.seq > saved.place.horizon
+        self._staged: set[str] | None = None if has_staged else set()
 
     # --- what the application does ---
 
@@ -82,14 +84,14 @@ class Desk:
         """Take SUBSCRIBED: go on, and take back those writes that the server has lost."""
         folded = self.fold.subscribed(message)
         self.group.add(folded.steps)
-        self._staged = set()
         if folded.result is Result.REPLACED:
             self._replaced()
             return
         lineage, head = Lineage.parse(message.lineage), parse_cursor(message.head).seq
         self.outbox.reopened()
         returned = self.outbox.lost(lineage, head)
-        if folded.result in (Result.REWINDS, Result.RESTARTED):
+        is_forked = folded.result is Result.REWINDS or self.fold.place.restarted is not None
+        if is_forked:
             self._save(self.outbox.unsettle())
         if folded.result is Result.REWINDS:
             if message.keep_to is not None:
@@ -97,7 +99,7 @@ class Desk:
             lost = [entry for entry in self._records.synced_entries() if not is_in(lineage, head, entry.at)]
             returned += [self.outbox.put(taken_back(entry)) for entry in lost]
         self._return(returned)
-        self._save(self.outbox.wake())
+        self._save(self.outbox.reconsider(lineage, head, is_forked=is_forked))
 
     def _replaced(self) -> None:
         refusal = Refusal("store_replaced", message="the store was dropped and made anew")
@@ -127,15 +129,14 @@ class Desk:
 
     def before_caught_up(self) -> None:
         """Make ready for `settle`, which may have to look for our own writes in what was built."""
-        if self.fold.place.restarted == "snapshot":
+        if self.fold.place.restarted is not None:
             self.group.add([IndexKeys(self.fold.place.built)])
 
     def settle(self, folded: Folded) -> Result:
         """Take a result of the fold that may mean that everything is there."""
         if folded.result is Result.CAUGHT_UP:
-            if folded.restarted == "snapshot":
-                unseen = [entry for entry in self._records.synced_entries() if not self._is_seen(entry)]
-                self._return([self.outbox.put(taken_back(entry)) for entry in unseen])
+            if folded.restarted is not None:
+                self._return([self.outbox.put(taken_back(entry)) for entry in self._unseen()])
             self.group.touch(None if folded.switched else self._staged)
             self._staged = set()
             self._passed()
@@ -153,15 +154,34 @@ class Desk:
             return list(changes)
         return [change for change in changes if change.key.startswith(self._prefix)]
 
-    def _is_seen(self, entry: Entry) -> bool:
-        """Whether a write that was synced shows in the generation that was built from the start."""
+    def _unseen(self) -> list[Entry]:
+        """Return the synced entries that are not in this log, and do not show in what was built from the start either.
+
+        One whose record a later one of ours has replaced shows by that one.
+        """
+        place = self.fold.place
+        assert place.lineage is not None
+        lineage = Lineage.parse(place.lineage)
+        unseen: list[Entry] = []
+        replaced: set[str] = set()
+        for entry in reversed(self._records.synced_entries()):
+            if is_in(lineage, self.fold.seq, entry.at) or self._shows(entry, replaced):
+                replaced |= entry.deleted
+            else:
+                unseen.append(entry)
+        return unseen[::-1]
+
+    def _shows(self, entry: Entry, replaced: set[str]) -> bool:
         if entry.added:
-            return any(self._records.holds_built(key) for key in entry.added)
+            return any(key in replaced or self._records.holds_built(key) for key in entry.added)
         return not any(self._records.holds_built(key) for key in entry.deleted)
 
     def _passed(self) -> None:
-        """Let go of the entries that can be seen among the records now."""
-        if self.fold.shows_built:
+        """Let go of the entries that can be seen among the records now.
+
+        While a rewind lists what lives, the horizon is one of the history that is about to be left.
+        """
+        if self.fold.shows_built and self.fold.stage in (Stage.CATCHING_UP, Stage.LIVE):
             self._save(self.outbox.passed(self.fold.place.horizon))
 
     def _return(self, entries: list[Entry]) -> None:
@@ -175,16 +195,16 @@ class Desk:
 
     # --- what the server answers ---
 
-    def answered(self, entry_id: EntryId, result: Written) -> bool:
-        """Take an answer. Returns whether the entry waits for what it was made on to come back."""
-        answer = self.outbox.answered(entry_id, result)
+    def answered(self, sent: Entry, result: Written) -> bool:
+        """Take the answer to an entry as it was sent. Returns whether it waits for what it was made on to come back."""
+        answer = self.outbox.answered(sent, result)
         if answer is None:
             return False
         self.group.save(answer.entry)
         if answer.verdict is Verdict.ACKED:
             self._passed()
         elif answer.verdict is Verdict.REJECTED:
-            self.group.reports.append(Rejected(entry_id))
+            self.group.reports.append(Rejected(sent.id))
         return answer.verdict is Verdict.WAITS and bool(answer.entry.edits)
 
     def due_to_be_remade(self) -> list[EntryId]:
@@ -192,7 +212,7 @@ class Desk:
         return [
             entry.id
             for entry in self.outbox.waiting()
-            if entry.edits and entry.refusal is not None and self._has_passed(entry.refusal.head)
+            if entry.is_overtaken and entry.refusal is not None and self._has_passed(entry.refusal.head)
         ]
 
     def _has_passed(self, head: Cursor | None) -> bool:
@@ -205,7 +225,7 @@ class Desk:
         entry = self.outbox.get(entry_id)
         if entry is None or entry.state is not SyncState.PENDING or entry.refusal is None:
             return
-        if patient and entry.returned and "absent" in entry.refusal.ops:
+        if patient and entry.lacks:
             return
         remaking = self._meaning.remake(entry, self._records, self._new_key)
         if isinstance(remaking, Conflict):

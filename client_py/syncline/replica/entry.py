@@ -117,6 +117,22 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
         return frozenset([op.key for op in self.ops if op.text is None])
 
     @property
+    def lacks(self) -> bool:
+        """Whether it waits for what it builds on to come back, which the server lost."""
+        return self.returned and self.refusal is not None and "absent" in self.refusal.ops
+
+    @property
+    def is_overtaken(self) -> bool:
+        """Whether it waits to be made anew, since a rival was first."""
+        return (
+            self.state is SyncState.PENDING
+            and self.refusal is not None
+            and bool(self.edits)
+            and not self.lacks
+            and "denied" not in self.refusal.ops
+        )
+
+    @property
     def size(self) -> int:
         """About how many bytes it takes in memory."""
         return 200 + sum([120 + len(op.key) + len(op.text or "") for op in self.ops])

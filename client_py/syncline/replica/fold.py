@@ -68,7 +68,7 @@ class Result(Enum):
     CAUGHT_UP = "caught_up"
     #: Something is still missing; it is being fetched.
     FETCHES = "fetches"
-    #: Everything is there, but not at the position for which a digest came: subscribe again, for another.
+    #: Everything is there, but not at the position for which a digest came: subscribe again, for another digest.
     ASKS_AGAIN = "asks_again"
     #: What is held is not what the server has; it is read from the start.
     MISMATCH = "mismatch"
@@ -220,21 +220,32 @@ class FeedFold:
 
     def caught_up(self, message: messages.CaughtUp, tally: Tally) -> Folded:
         """Take CAUGHT_UP; `tally` is that at the cursor."""
-        self._caught_up = message
-        return self.settle(tally)
+        if tally.missing:
+            self._caught_up = message
+            return Folded(Result.FETCHES)
+        self._caught_up = None
+        return self._show() if self._is_equal(message, tally) else self.contradicted()
 
     def settle(self, tally: Tally) -> Folded:
-        """Show what was built, if CAUGHT_UP has come and nothing is missing any more."""
+        """Show what was built, if CAUGHT_UP has come and nothing is missing any more after a FILL.
+
+        The server fills in what lives at its own position, which may be above the cursor already. So a difference
+        from a digest that came before proves nothing, and another one is asked for.
+        """
         message = self._caught_up
         if message is None:
             return Folded(Result.NOTED)
         if tally.missing:
             return Folded(Result.FETCHES)
         self._caught_up = None
+        return self._show() if self._is_equal(message, tally) else Folded(Result.ASKS_AGAIN)
+
+    def _is_equal(self, message: messages.CaughtUp, tally: Tally) -> bool:
         if message.at != self.place.cursor:
-            return Folded(Result.ASKS_AGAIN)
-        if not self.is_partial and (tally.count, digest_text(tally.digest)) != (message.count, message.digest):
-            return self.contradicted()
+            return False
+        return self.is_partial or (tally.count, digest_text(tally.digest)) == (message.count, message.digest)
+
+    def _show(self) -> Folded:
         self.stage = Stage.LIVE
         show = Show(self.place.built, None if self.shows_built else self.place.shown)
         switched, restarted = not self.shows_built, self.place.restarted

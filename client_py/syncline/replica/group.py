@@ -104,9 +104,8 @@ class Group:
         return [*steps, self._place] if self._place is not None else steps
 
     def moved(self) -> list[Entry]:
-        """Return the entries that changed, as they are now; those that were forgotten as SYNCED ones."""
-        gone = [msgspec.structs.replace(entry, state=SyncState.SYNCED) for entry in self._gone.values()]
-        return [*self._entries.values(), *gone]
+        """Return the entries that changed, as they are now; also those that were forgotten."""
+        return [*self._entries.values(), *self._gone.values()]
 
     def fail(self, error: SynclineError) -> None:
         """Tell everybody that it was not saved."""

@@ -249,9 +249,9 @@ class Keeper:
         match item:
             case messages.Batch():
                 desk.batch(item)
-            case Answered(entry_id, result):
-                if desk.answered(entry_id, result):
-                    self._after(_PATIENCE_S, lambda: self._remake(entry_id, patient=False))
+            case Answered(entry, result):
+                if desk.answered(entry, result):
+                    self._after(_PATIENCE_S, lambda: self._remake(entry.id, patient=False))
             case messages.Fill():
                 desk.fill(item)
                 if item.last:
@@ -309,7 +309,7 @@ class Keeper:
             return
         for entry in self.outbox.ready():
             message, size = message_of(entry, self.store, self.fold.place.store_id)
-            self._send(OutboxWrite(message, size, entry.id, self.feed, self.feed.epoch))
+            self._send(OutboxWrite(message, size, entry, self.feed, self.feed.epoch))
 
     def _remake(self, entry_id: EntryId, *, patient: bool = True) -> None:
         self._put(Order(lambda: self._desk.remake(entry_id, patient=patient), reads=True))
@@ -327,6 +327,10 @@ class Keeper:
         group, desk.group = desk.group, Group()
         group.touch(desk.outbox.publish())
         self._publish(group)
+        if steps:
+            # Without news nothing can be decided that could not be before, and it would be asked for without an end.
+            for entry_id in desk.due_to_be_remade():
+                self._remake(entry_id)
 
     def _publish(self, group: Group) -> None:
         moved = group.moved()
@@ -340,8 +344,6 @@ class Keeper:
             self._listener.touched(None if group.touched is None else frozenset(group.touched))
         if ops := self._desk.leftovers(moved):
             self._put(Order(lambda: self.write(ops, atomic=False)))
-        for entry_id in self._desk.due_to_be_remade():
-            self._remake(entry_id)
 
     # --- when the file fails ---
 
