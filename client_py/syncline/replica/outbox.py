@@ -208,7 +208,7 @@ class Outbox:
             heappush(self._acked, (_seq_of(entry), entry.id))
         elif entry.state is SyncState.REJECTED:
             self.rejected += 1
-        for key in entry.keys:
+        for key in dict.fromkeys(entry.keys):
             ids = self._by_key.get(key)
             if ids is None:
                 ids = self._by_key[key] = []
@@ -359,7 +359,7 @@ class Outbox:
             self.rejected -= 1
         for kept in (self._candidates, self._under_way, self._held, self._waiting):
             kept.discard(entry.id)
-        for key in entry.keys:
+        for key in dict.fromkeys(entry.keys):
             ids = self._by_key[key]
             ids.remove(entry.id)
             self._candidates.update([other for other in ids if self._is_idle(other)])
