@@ -21,6 +21,7 @@ from .kills import kills
 from .load import LoadError
 from .neighbours import Neighbours, alone
 from .process import pin_load
+from .replica import replica
 from .report import Line, table
 
 __all__ = ["BENCHMARKS", "main"]
@@ -32,6 +33,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "catchup": catchup,
     "memory": memory,
     "storm": storm,
+    "replica": replica,
     "kills": kills,
 }
 

@@ -9,12 +9,9 @@ from .load import Load
 from .report import Line, at_least, at_most
 from .server import Server
 from .subscriber import Swarm
-from .wire import writes
-from .writer import Writer, write
+from .writer import fill
 
 __all__ = ["catchup"]
-
-_OPS = 100
 
 
 def catchup(bench: Bench) -> Iterator[Line]:
@@ -28,7 +25,7 @@ def _alone(bench: Bench) -> Line:
     records = bench.pick(100_000, 2_000)
     file = bench.directory / "alone.sqlite"
     with Server(file) as server, Load() as load:
-        _fill(load, server.create_store(), records)
+        fill(load, server.create_store(), records)
     with Server(file) as server, Load() as load:
         swarm = Swarm().join(load, server.address, 1)
         stretch = Stretch(server)
@@ -51,9 +48,9 @@ def _together(bench: Bench, *, cold: bool) -> Line:
     file = bench.directory / f"together-{cold}.sqlite"
     with Server(file) as server, Load() as load:
         server.create_store()
-        _fill(load, server, behind)
+        fill(load, server, behind)
         after = _head(load, server)
-        _fill(load, server, behind)
+        fill(load, server, behind)
         if not cold:
             swarm, stretch = _come_back(load, server, clients, after)
     if cold:
@@ -82,13 +79,6 @@ def _come_back(load: Load, server: Server, clients: int, after: str) -> tuple[Sw
     stretch = Stretch(server)
     swarm.subscribe(load, lambda _: after)
     return swarm, stretch.end()
-
-
-def _fill(load: Load, server: Server, records: int) -> None:
-    writer = Writer(load, server.address, writes(_OPS))
-    load.open([writer])
-    write(load, writer, records // _OPS, in_flight=8)
-    writer.close()
 
 
 def _head(load: Load, server: Server) -> str:

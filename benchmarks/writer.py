@@ -6,9 +6,13 @@ from collections.abc import Callable
 
 from .load import Address, Channel, Load, LoadError
 from .report import Histogram
-from .wire import FIRST_ID
+from .server import Server
+from .wire import FIRST_ID, writes
 
-__all__ = ["Writer", "acknowledged", "paced", "stop", "write"]
+__all__ = ["Writer", "acknowledged", "fill", "paced", "stop", "write"]
+
+#: A store is filled with transactions of so many records.
+_FILL_OPS = 100
 
 
 class Writer(Channel):
@@ -93,6 +97,14 @@ def write(load: Load, writer: Writer, count: int, *, in_flight: int = 64) -> Non
         room_at = writer.acknowledged + 1
         load.run_until(lambda at=room_at: writer.acknowledged >= at, timeout_s=60, what="a write is unacknowledged")  # type: ignore[misc]
     load.run_until(lambda: writer.acknowledged >= upto, timeout_s=60, what="writes are unacknowledged")
+
+
+def fill(load: Load, server: Server, records: int) -> None:
+    """Put so many records into the store of the benchmarks."""
+    writer = Writer(load, server.address, writes(_FILL_OPS))
+    load.open([writer])
+    write(load, writer, records // _FILL_OPS, in_flight=8)
+    writer.close()
 
 
 def paced(writer: Writer, per_second: int) -> Callable[[int], int]:
