@@ -43,7 +43,7 @@ async def main(path: str, verb: str, *rest: str) -> None:
         with contextlib.suppress(TimeoutError):  # without a server it goes on with what is here
             await replica.wait_caught_up(timeout=2)
         if verb == "add":
-            await notes.create(Note(*rest))
+            await notes.create(Note(rest[0], rest[1]))
         elif verb == "edit":
             await notes[rest[0]].set(text=rest[1])
         elif verb == "tag":

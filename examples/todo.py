@@ -6,11 +6,12 @@ Each terminal has a file of its own. Type a line to add an item, `x 2` to tick t
 import asyncio
 import contextlib
 import sys
+from typing import Any
 
 import syncline
 
 
-def show(items: list[syncline.Document[None]], status: syncline.ReplicaStatus) -> None:
+def show(items: list[syncline.Document[Any]], status: syncline.ReplicaStatus) -> None:
     """Print the list, with a star at what the server does not have yet."""
     print(f"--- {status.state.value}, {status.pending} to be sent", flush=True)
     for number, item in enumerate(items, 1):
@@ -19,14 +20,14 @@ def show(items: list[syncline.Document[None]], status: syncline.ReplicaStatus) -
         print(f"{number:3} [{tick}] {item['text']}{star}", flush=True)
 
 
-async def follow(replica: syncline.Replica, shown: list[syncline.Document[None]]) -> None:
+async def follow(replica: syncline.Replica, shown: list[syncline.Document[Any]]) -> None:
     """Print the list at first and after each change, whoever makes it."""
     async for items in replica.collection("todo").watch(order_by="place"):
         shown[:] = items
         show(shown, replica.status)
 
 
-async def obey(line: str, replica: syncline.Replica, shown: list[syncline.Document[None]]) -> None:
+async def obey(line: str, replica: syncline.Replica, shown: list[syncline.Document[Any]]) -> None:
     """Do what one line asks for."""
     verb, _, number = line.partition(" ")
     if verb in ("x", "d") and number.isdigit() and 1 <= int(number) <= len(shown):
@@ -40,7 +41,7 @@ async def obey(line: str, replica: syncline.Replica, shown: list[syncline.Docume
 async def main(path: str) -> None:
     """Run until the input ends."""
     async with syncline.connect(wait=False) as client, await client.replica("todo", path) as replica:
-        shown: list[syncline.Document[None]] = []
+        shown: list[syncline.Document[Any]] = []
         following = asyncio.create_task(follow(replica, shown))
         while line := await asyncio.to_thread(sys.stdin.readline):
             with contextlib.suppress(syncline.DocumentGone):  # somebody else was faster with the delete

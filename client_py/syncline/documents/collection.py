@@ -110,6 +110,13 @@ class Collection(Generic[T]):
         document = Document(self, self.assembled(self._path.document(document_id)))
         return document if document.exists else None
 
+    def __getitem__(self, document_id: str) -> Document[T]:
+        """Return a document. Raises `DocumentGone` if it is not there."""
+        document = self.get(document_id)
+        if document is None:
+            raise DocumentGone(self._path.document(document_id).text)
+        return document
+
     def __contains__(self, document_id: object) -> bool:
         return isinstance(document_id, str) and bool(document_id) and self.get(document_id) is not None
 

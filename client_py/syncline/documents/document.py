@@ -5,7 +5,7 @@ again. Watches give new ones when something changed.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from syncline.errors import DocumentGone, Misuse
 from syncline.replica.entry import SyncState
@@ -131,9 +131,15 @@ class Document(Generic[T]):
         self.refresh()
         return write
 
+    @overload
+    def collection(self, name: str, *, on_conflict: "OnConflict | None" = None) -> "Collection[Any]": ...
+
+    @overload
+    def collection(self, name: str, *, type: type[V], on_conflict: "OnConflict | None" = None) -> "Collection[V]": ...
+
     def collection(
-        self, name: str, *, type: type[V] | None = None, on_conflict: "OnConflict | None" = None
-    ) -> "Collection[V]":
+        self, name: str, *, type: type[Any] | None = None, on_conflict: "OnConflict | None" = None
+    ) -> "Collection[Any]":
         """Return the collection of this name below it. Its documents go when this one is deleted."""
         return self._collection.below(self._path, name, type, on_conflict)
 

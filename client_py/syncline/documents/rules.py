@@ -10,6 +10,7 @@ Pure but for the application's own merge functions. The rules, per attribute:
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -17,7 +18,6 @@ from syncline.replica.database import Row
 from syncline.replica.entry import Edit, Entry, EntryOp, Refusal
 from syncline.replica.meaning import Base, Conflict, Postponed, Remade, Remaking
 from syncline.replica.report import EditDropped, EditMerged, EditOverwrote, Report
-from syncline.value import JsonValue
 from syncline_protocol import DEFAULT_LIMITS
 from syncline_protocol.errors import ValueInvalid
 
@@ -28,8 +28,9 @@ from .path import DocumentPath, short_id
 
 __all__ = ["ConflictPolicy", "Merge", "OnConflict", "Policies", "Rules"]
 
-#: Makes one value of three: the one that both began with (None if there was none), ours, and theirs.
-Merge = Callable[[JsonValue, JsonValue, JsonValue], JsonValue]
+#: Makes one value of three: the one that both began with (None if there was none), ours, and theirs. What they are
+#: is up to the application, which knows what it keeps in an attribute.
+Merge = Callable[[Any, Any, Any], Any]
 ConflictPolicy = str | Merge
 OnConflict = ConflictPolicy | Mapping[str, ConflictPolicy]
 

@@ -12,7 +12,7 @@ live queries. Reads are local and immediate. Everything works without a server; 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, overload
 from weakref import WeakValueDictionary
 
 from syncline.clock import Clock
@@ -233,9 +233,15 @@ class Replica:
 
     # --- documents ---
 
+    @overload
+    def collection(self, name: str, *, on_conflict: OnConflict | None = None) -> Collection[Any]: ...
+
+    @overload
+    def collection(self, name: str, *, type: type[T], on_conflict: OnConflict | None = None) -> Collection[T]: ...
+
     def collection(
-        self, name: str, *, type: type[T] | None = None, on_conflict: OnConflict | None = None
-    ) -> Collection[T]:
+        self, name: str, *, type: type[Any] | None = None, on_conflict: OnConflict | None = None
+    ) -> Collection[Any]:
         """Return the collection of documents of this name.
 
         Args:
