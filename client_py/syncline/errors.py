@@ -5,6 +5,7 @@
     │   └── AddressInvalid         the URL of the server cannot be used (also a ValueError)
     ├── ConnectionFailed           the server could not be reached; carries `url`, `reason`, `close_code`
     │   └── ConnectionForbidden    the server or a proxy forbids to come back
+    │       └── AuthRequired       somebody has to log in; a token function raises it too
     ├── ClientClosed               the client was closed while this was under way
     ├── WriteRefused               the server refused a write, or it broke a rule before it was sent; carries `result`
     ├── RequestRefused             the server refused an HTTP request; carries `status` and `code`
@@ -15,7 +16,7 @@
     │   ├── DocumentGone           the document was deleted
     │   └── DocumentMismatch       its attributes do not fit the type that was asked for
     ├── LocalFileError             base of what is wrong with a replica's file; carries `path`
-    │   ├── LocalFileLocked        another program has it open
+    │   ├── LocalFileLocked        another program or replica has it locked
     │   ├── LocalFileCorrupt       it is damaged, or no database at all
     │   ├── LocalFileTooNew        a later version wrote it; carries `found` and `known`
     │   ├── LocalFileInvalid       it is a database, but not this replica's
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AddressInvalid",
+    "AuthRequired",
     "ClientClosed",
     "ConnectionFailed",
     "ConnectionForbidden",
@@ -109,6 +111,26 @@ class ConnectionFailed(SynclineError):
 
 class ConnectionForbidden(ConnectionFailed):
     """The connection ended with a code or status after which a client does not come back."""
+
+
+class AuthRequired(ConnectionForbidden):
+    """Somebody has to log in: the credentials were refused, or there are none.
+
+    A token function raises it when it knows that. The client then makes no attempts in vain, but waits for
+    `Client.authenticate`; `reason` is in its status.
+    """
+
+    def __init__(
+        self,
+        reason: str = "somebody has to log in",
+        *,
+        url: str = "",
+        close_code: int | None = None,
+        hint: str = "",
+    ) -> None:
+        super().__init__(url, reason, close_code=close_code, hint=hint)
+        if not url:
+            self.message = reason
 
 
 class ClientClosed(SynclineError):
@@ -292,11 +314,13 @@ class LocalFileError(SynclineError):
 
 
 class LocalFileLocked(LocalFileError):
-    """Another program, or another replica of this one, has the file open."""
+    """Another program, or another replica of this one, has the file locked."""
 
     def __init__(self, path: str) -> None:
         super().__init__(
-            path, "another replica has this file open", hint="close that one, or give this one another path"
+            path,
+            "another program, or another replica of this one, has the file locked",
+            hint="close that one, or give this one another path",
         )
 
 

@@ -216,10 +216,10 @@ def read_tally(db: sqlite3.Connection, built: Generation, shown: Generation) -> 
 
 def _read_generation(db: sqlite3.Connection, generation: Generation) -> tuple[int, int, str, int]:
     query = "SELECT count, digest, missing, shown_count FROM generation WHERE generation = ?"
-    row: tuple[int, int, str, int] | None = db.execute(query, (generation,)).fetchone()
+    row = db.execute(query, (generation,)).fetchone()
     if row is None:
         raise sqlite3.DatabaseError(f"generation {generation} is missing")
-    return row
+    return msgspec.convert(row, tuple[int, int, str, int])
 
 
 # --- the outbox ---

@@ -219,7 +219,7 @@ class Explaining:
             raise _explain(self._path, error) from error
         if isinstance(error, OSError):
             raise LocalFileFailed(self._path, f"it cannot be used: {error.strerror}") from error
-        if isinstance(error, msgspec.MsgspecError | RemoteProtocolError):
+        if isinstance(error, msgspec.MsgspecError | RemoteProtocolError | UnicodeDecodeError):
             raise LocalFileCorrupt(self._path, str(error)) from error
 
 

@@ -107,7 +107,7 @@ def create(db: sqlite3.Connection, identity: Identity) -> None:
 
 
 def _check_identity(db: sqlite3.Connection, path: str, identity: Identity) -> None:
-    names = dict(db.execute("SELECT name, value FROM meta"))
+    names = msgspec.convert(dict(db.execute("SELECT name, value FROM meta")), dict[str, str])
     if not {"store", "prefix", "place"} <= names.keys():
         raise LocalFileCorrupt(path, "it does not say what it is a replica of")
     found = Identity(names["store"], names["prefix"])
