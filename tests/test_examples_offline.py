@@ -112,7 +112,7 @@ def notes(url: str, *arguments: str) -> list[str]:
         command, env=os.environ | {"SYNCLINE_URL": url}, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
-    # Whether the feed has brought a write back yet when the server has just acknowledged it is a matter of milliseconds.
+    # Whether the feed has brought back what the server has just acknowledged is a matter of milliseconds.
     return done.stdout.replace("(acked)", "(synced)").splitlines()
 
 

@@ -23,10 +23,12 @@ from .clock import Clock
 from .documents.attribute import Ref
 from .documents.collection import Collection
 from .documents.document import Document
+from .documents.place import between
 from .documents.query import DocumentsView
 from .documents.reference import ref
 from .errors import (
     AddressInvalid,
+    AuthRequired,
     ClientClosed,
     ConnectionFailed,
     ConnectionForbidden,
@@ -81,6 +83,7 @@ from .write import Add, Delete, Written
 __all__ = [
     "Add",
     "AddressInvalid",
+    "AuthRequired",
     "Behind",
     "CaughtUp",
     "Change",
@@ -148,6 +151,7 @@ __all__ = [
     "WriteRefused",
     "WriteRejected",
     "Written",
+    "between",
     "connect",
     "ref",
 ]

@@ -13,7 +13,7 @@ gets an error.
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
 from types import TracebackType
 
@@ -22,7 +22,8 @@ from syncline_protocol.values import check_store_name
 
 from .address import DEFAULT_URL, URL_VARIABLE, parse_address
 from .clock import Clock
-from .connection import Connection, TokenSource
+from .connection import Connection
+from .credentials import Credentials, TokenSource
 from .errors import Misuse, SynclineError
 from .http import HttpApi
 from .intake import Intake
@@ -58,7 +59,9 @@ def connect(
         url: where the server is, with http, https, ws or wss, and the prefix below which it is mounted, if it is. By
             default the environment variable SYNCLINE_URL, else http://127.0.0.1:7171.
         client_name: what the server's logs and console call this client.
-        token: what the server knows the user by.
+        token: what the server, or a proxy before it, knows the user by. A function is asked for one before every
+            attempt and every request over HTTP, and once more if what it gave is refused. It raises `AuthRequired` if
+            somebody has to log in first; anything else that it raises is followed by another attempt.
         timeout: how long to wait for the first connection, in seconds.
         wait: open only once the server has answered, and raise `ConnectionFailed` if the first attempt fails. Without
             it the client opens at once, and connects when it can.
@@ -94,8 +97,9 @@ class Client:
         self._clock = clock
         self._new_key = KeyMaker(clock)
         self._replicas: list[Replica] = []
-        self._connection = Connection(address, client_name=client_name, token=token, clock=clock)
-        self._http = HttpApi(address, token=token)
+        credentials = Credentials(address.url, token)
+        self._connection = Connection(address, client_name=client_name, credentials=credentials, clock=clock)
+        self._http = HttpApi(address, credentials=credentials)
         self.stores = Stores(self._http)
 
     # --- opening and closing ---
@@ -253,6 +257,23 @@ class Client:
         Short-lived ones may be left out.
         """
         return self._connection.statuses()
+
+    def on_status(self, callback: Callable[[Status], None]) -> Callable[[], None]:
+        """Call `callback` with the status each time that it changes. Returns what ends that.
+
+        It runs in the event loop and misses none. What it raises goes to the loop's exception handler.
+        """
+        return self._connection.on_status(callback)
+
+    def authenticate(self, token: TokenSource | None = None) -> None:
+        """Try again in NEEDS_AUTH, after somebody has logged in.
+
+        Args:
+            token: another token, or another function that gives one. By default the one there is.
+
+        In other states the token is for the next attempt to connect, and for the next request over HTTP.
+        """
+        self._connection.authenticate(token)
 
     @property
     def welcome(self) -> messages.Welcome | None:

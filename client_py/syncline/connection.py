@@ -2,11 +2,12 @@
 
 Owns the status, and what has to outlive one connection: the queue of writes and the followers of stores. It
 gives up only when it is closed, or when the server says that this client may not come back; then everybody who waits
-gets the error. `open` starts the one task of it, `close` ends it.
+gets the error. When credentials are refused it makes no attempts, and everybody waits, until `authenticate`. `open`
+starts the one task of it, `close` ends it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from importlib.metadata import version
 
 from syncline_protocol import CLOSE_CODES, DEFAULT_LIMITS, ClientSession, Limits, may_reconnect, messages
@@ -14,19 +15,17 @@ from syncline_protocol import CLOSE_CODES, DEFAULT_LIMITS, ClientSession, Limits
 from .address import Address
 from .backoff import Backoff
 from .clock import Clock
-from .errors import ClientClosed, ConnectionFailed, ConnectionForbidden, Misuse, SynclineError
+from .credentials import CREDENTIAL_CLOSE_CODES, Credentials, TokenSource
+from .errors import AuthRequired, ClientClosed, ConnectionFailed, ConnectionForbidden, Misuse, SynclineError
 from .follower import Follower, Phase
 from .link import Ending, Link, LinkObserver
 from .status import TRANSITIONS, ConnectionState, Status
 from .wire import open_wire
 from .write import PendingWrite, WriteQueue
 
-__all__ = ["Connection", "TokenSource"]
+__all__ = ["Connection"]
 
-#: A token, or a function that is asked for one before every attempt to connect.
-TokenSource = str | Callable[[], Awaitable[str | None]]
-
-#: One attempt to connect may take this long, WELCOME not counted.
+#: One attempt to connect may take this long, WELCOME and the question for a token not counted.
 _ATTEMPT_TIMEOUT_S = 10.0
 
 #: A connection that lasted so long is progress, even if nothing was asked of it. It is the longest wait of the backoff.
@@ -42,15 +41,17 @@ class Connection:
         writes: the writes that were not answered.
     """
 
-    def __init__(self, address: Address, *, client_name: str, token: TokenSource | None, clock: Clock) -> None:
+    def __init__(self, address: Address, *, client_name: str, credentials: Credentials, clock: Clock) -> None:
         self.status = Status(ConnectionState.CONNECTING)
         self.welcome: messages.Welcome | None = None
         self.writes = WriteQueue()
         self._address = address
         self._client = messages.ClientInfo(clock.random_bytes(8).hex(), client_name, version("syncline"))
-        self._token = token
+        self._credentials = credentials
         self._clock = clock
         self._backoff = Backoff(clock.random)
+        self._refusals = Backoff(clock.random)
+        self._authenticated = asyncio.Event()
         self._followers: list[Follower] = []
         self._link: Link | None = None
         self._running: asyncio.Task[None] | None = None
@@ -59,7 +60,7 @@ class Connection:
         self._welcomed_at: float | None = None
         self._ended_by: SynclineError | None = None
         self._status_changed = asyncio.Event()
-        self._status_listeners: list[Callable[[Status], None]] = []
+        self._status_listeners: dict[object, Callable[[Status], None]] = {}
         self._observer = LinkObserver(self._welcomed, self._backoff.progressed, self._backoff.asked_to_wait)
 
     # --- for the client ---
@@ -86,8 +87,10 @@ class Connection:
             async with asyncio.timeout(timeout_s):
                 await asyncio.wait([self._first_welcome, self._running], return_when=asyncio.FIRST_COMPLETED)
         except TimeoutError:
-            reason = f"no WELCOME within {timeout_s:g} s"
-            self._finish(ConnectionFailed(self._address.url, reason, hint="check host, port and firewall"))
+            what, hint = "no WELCOME", "check host, port and firewall"
+            if self._credentials.is_asking:
+                what, hint = "no answer of the token function", "is what it asks for a token reachable?"
+            self._finish(ConnectionFailed(self._address.url, f"{what} within {timeout_s:g} s", hint=hint))
         finally:
             if not self._first_welcome.done():
                 await self.close()
@@ -113,6 +116,13 @@ class Connection:
             raise self._ended_by
         if self._running is None:
             raise Misuse("the client is not open", hint="use it with `async with`")
+
+    def authenticate(self, token: TokenSource | None) -> None:
+        """Take another token, or none, and leave NEEDS_AUTH. In other states it is for the next attempt."""
+        self.require_open()
+        if token is not None:
+            self._credentials.replace(token)
+        self._authenticated.set()
 
     def put(self, write: PendingWrite) -> None:
         """Take a write, to be sent when that is possible."""
@@ -146,9 +156,17 @@ class Connection:
             await changed.wait()
 
     def on_status(self, listener: Callable[[Status], None]) -> Callable[[], None]:
-        """Call `listener` with each status from now on. Returns what ends that."""
-        self._status_listeners.append(listener)
-        return lambda: self._status_listeners.remove(listener)
+        """Call `listener` with each status from now on. Returns what ends that.
+
+        What it raises is handed to the exception handler of the event loop.
+        """
+        ticket = object()
+        self._status_listeners[ticket] = listener
+
+        def stop() -> None:
+            self._status_listeners.pop(ticket, None)
+
+        return stop
 
     # --- the loop ---
 
@@ -159,7 +177,10 @@ class Connection:
                 if self._is_final(error):
                     self._finish(error)
                     return
-                await self._rest(error)
+                if isinstance(error, AuthRequired):
+                    await self._wait_for_credentials(error)
+                else:
+                    await self._rest(error)
         except Exception as error:
             # A mistake of this package. Those who wait have to learn of it, or they would wait for ever.
             failure = ClientClosed(f"the client failed: {error!r}", hint="please report this with its traceback")
@@ -167,10 +188,24 @@ class Connection:
             self._finish(failure)
 
     async def _attempt(self) -> ConnectionFailed:
-        """Connect once and use the connection for as long as it lasts; return what ended it."""
+        """Connect once and use the connection for as long as it lasts; return what ended it.
+
+        A token that is refused may have been a good one before the machine slept, or the application hands it out for
+        too long: if there is another one, that is tried at once.
+        """
         self._welcomed_at = None
+        self._authenticated.clear()
         try:
-            token = await self._ask_token()
+            token = await self._credentials.ask()
+            error = await self._connect(token)
+            if isinstance(error, AuthRequired) and (other := await self._credentials.renew(token)) is not None:
+                error = await self._connect(other)
+        except ConnectionFailed as failure:
+            return failure
+        return error
+
+    async def _connect(self, token: str | None) -> ConnectionFailed:
+        try:
             wire = await open_wire(
                 self._address,
                 token=token,
@@ -187,18 +222,10 @@ class Connection:
         finally:
             self._link = None
 
-    async def _ask_token(self) -> str | None:
-        if not callable(self._token):
-            return self._token
-        try:
-            return await self._token()
-        except Exception as error:
-            # Whatever the application's function raises, asking again later may help, as with any other failure.
-            raise ConnectionFailed(self._address.url, f"there is no token: {error!r}") from error
-
     def _welcomed(self, welcome: messages.Welcome) -> None:
         self.welcome = welcome
         self._welcomed_at = self._clock.now()
+        self._refusals.progressed()
         self._set(Status(ConnectionState.LIVE, f"connected to {welcome.server}", last_error=self.status.last_error))
         if self._first_welcome is not None and not self._first_welcome.done():
             self._first_welcome.set_result(None)
@@ -208,6 +235,11 @@ class Connection:
         rule = CLOSE_CODES.get(ending.close_code)
         name, meaning = (rule.name, rule.meaning) if rule else ("unknown", "the connection was closed")
         reason = f"{ending.reason or meaning} ({name}, {ending.close_code})"
+        if ending.close_code in CREDENTIAL_CLOSE_CODES:
+            if self._welcomed_at is None:
+                return AuthRequired(reason, url=self._address.url, close_code=ending.close_code)
+            # They were good until now. The next attempt asks for new ones, as every attempt does.
+            return ConnectionFailed(self._address.url, reason, close_code=ending.close_code)
         if may_reconnect(ending.close_code):
             return ConnectionFailed(self._address.url, reason, close_code=ending.close_code)
         return ConnectionForbidden(self._address.url, reason, close_code=ending.close_code)
@@ -216,11 +248,42 @@ class Connection:
         """Whether the client gives up.
 
         Close codes decide by their range. An HTTP status does so only for a client that was never welcomed: later it
-        is more likely a proxy in the middle of a change than a wrong URL.
+        is more likely a proxy in the middle of a change than a wrong URL. Credentials can be given later, unless
+        somebody waits for the first connection.
         """
+        if isinstance(error, AuthRequired):
+            return self._gives_up_early and self.welcome is None
         if isinstance(error, ConnectionForbidden):
             return error.close_code is not None or self.welcome is None
         return self._gives_up_early and self.welcome is None
+
+    async def _wait_for_credentials(self, error: AuthRequired) -> None:
+        """Make no attempt before `authenticate` was called.
+
+        A program that calls it at each refusal must not hammer the server. So only the first refusal after a WELCOME
+        is followed at once; the next ones are spread as attempts are that fail. A person who types is slower.
+        """
+        is_first = self._refusals.attempts == 0
+        wait_s = self._refusals.next_wait_s()
+        due_at = self._clock.now() + (0.0 if is_first else wait_s)
+        if not self._authenticated.is_set():
+            self._set(
+                Status(
+                    ConnectionState.NEEDS_AUTH,
+                    f"{error.reason}; call authenticate() when there is a valid token",
+                    attempt=self._attempts,
+                    close_code=error.close_code,
+                    last_error=error,
+                )
+            )
+            await self._authenticated.wait()
+            self._set(
+                Status(
+                    ConnectionState.CONNECTING, "authenticate() was called", attempt=self._attempts, last_error=error
+                )
+            )
+        if due_at > self._clock.now():
+            await self._clock.sleep(due_at - self._clock.now())
 
     async def _rest(self, error: ConnectionFailed) -> None:
         """Wait before the next attempt."""
@@ -231,14 +294,19 @@ class Connection:
             Status(
                 ConnectionState.OFFLINE,
                 error.reason,
-                attempt=self._backoff.attempts,
+                attempt=self._attempts,
                 retry_at=self._clock.time() + wait_s,
                 close_code=error.close_code,
                 last_error=error,
             )
         )
         await self._clock.sleep(wait_s)
-        self._set(Status(ConnectionState.CONNECTING, error.reason, attempt=self._backoff.attempts, last_error=error))
+        self._set(Status(ConnectionState.CONNECTING, error.reason, attempt=self._attempts, last_error=error))
+
+    @property
+    def _attempts(self) -> int:
+        """How many attempts followed each other without progress."""
+        return self._backoff.attempts + self._refusals.attempts
 
     def _finish(self, error: SynclineError) -> None:
         """End everything that waits. The first reason stays."""
@@ -261,5 +329,15 @@ class Connection:
         self.status = status
         self._status_changed.set()
         self._status_changed = asyncio.Event()
-        for listener in list(self._status_listeners):
-            listener(status)
+        for listener in list(self._status_listeners.values()):
+            _call(listener, status)
+
+
+def _call(listener: Callable[[Status], None], status: Status) -> None:
+    """Call the application's function; what it raises is the application's, and must not end the connection."""
+    try:
+        listener(status)
+    except Exception as error:
+        asyncio.get_running_loop().call_exception_handler(
+            {"message": "a status callback of a Syncline client failed", "exception": error}
+        )

@@ -4,8 +4,8 @@ Owns the HTTP client, made when it is first needed, and turns every failure into
 of the server into `RequestRefused`, a server that cannot be reached into `ConnectionFailed`.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
@@ -15,7 +15,8 @@ import msgspec
 from syncline_protocol.cursor import Cursor, Seq
 
 from .address import Address
-from .errors import ConnectionFailed, RequestRefused
+from .credentials import UNAUTHORIZED, Credentials
+from .errors import ConnectionFailed, ConnectionForbidden, RequestRefused
 from .record import Record, Records
 
 __all__ = ["HttpApi", "StoreInfo"]
@@ -66,7 +67,7 @@ class HttpApi:
     """The HTTP side of a server.
 
     Args:
-        token: a token, or what is asked for one before every request.
+        credentials: what is shown with every request.
         transport: what carries the requests; for tests.
     """
 
@@ -74,11 +75,11 @@ class HttpApi:
         self,
         address: Address,
         *,
-        token: str | Callable[[], Awaitable[str | None]] | None = None,
+        credentials: Credentials | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self._address = address
-        self._token = token
+        self._credentials = credentials or Credentials(address.url, None)
         self._transport = transport
         self._client: httpx2.AsyncClient | None = None
 
@@ -151,25 +152,49 @@ class HttpApi:
     async def _open(
         self, method: str, url: str, headers: dict[str, str] | None = None
     ) -> AsyncIterator[httpx2.Response]:
-        token = await self._token() if callable(self._token) else self._token
-        headers = {**(headers or {}), **({"Authorization": f"Bearer {token}"} if token else {})}
         try:
-            async with self._ready_client().stream(method, url, headers=headers) as response:
+            async with AsyncExitStack() as sent:
+                response = await self._let_in(sent, method, url, headers or {})
                 if response.status_code >= httpx2.codes.BAD_REQUEST:
                     raise _problem_of(response.status_code, await response.aread(), f"{method} {url}")
                 yield response
         except httpx2.TransportError as error:
             raise self._explain(error) from error
 
+    async def _let_in(self, sent: AsyncExitStack, method: str, url: str, headers: dict[str, str]) -> httpx2.Response:
+        """Send a request with a token, and once more if that is refused and there is another one."""
+        token = await self._credentials.ask()
+        response = await self._send(sent, method, url, headers, token)
+        if response.status_code == UNAUTHORIZED:
+            await response.aread()
+            other = await self._credentials.renew(token)
+            if other is not None:
+                return await self._send(sent, method, url, headers, other)
+        return response
+
+    async def _send(
+        self, sent: AsyncExitStack, method: str, url: str, headers: dict[str, str], token: str | None
+    ) -> httpx2.Response:
+        client = self._ready_client()
+        shown = {"Authorization": f"Bearer {token}"} if token else {}
+        response = await client.send(client.build_request(method, url, headers={**headers, **shown}), stream=True)
+        sent.push_async_callback(response.aclose)
+        return response
+
     def _ready_client(self) -> httpx2.AsyncClient:
         if self._client is None:
-            self._client = httpx2.AsyncClient(
-                timeout=_TIMEOUT_S,
-                trust_env=not self._address.is_loopback,
-                transport=self._transport,
-                # Certificates take longer to load than most requests, and without TLS nobody looks at them.
-                verify=self._address.is_secure,
-            )
+            try:
+                self._client = httpx2.AsyncClient(
+                    timeout=_TIMEOUT_S,
+                    trust_env=not self._address.is_loopback,
+                    transport=self._transport,
+                    # Certificates take longer to load than most requests, and without TLS nobody looks at them.
+                    verify=self._address.is_secure,
+                )
+            except (ImportError, ValueError) as error:
+                # A proxy of the environment has an address that makes no sense, or takes a package that is not here.
+                hint = "check the proxy variables of the environment"
+                raise ConnectionForbidden(self._address.url, str(error), hint=hint) from error
         return self._client
 
     def _explain(self, error: httpx2.TransportError) -> ConnectionFailed:

@@ -22,14 +22,17 @@ from websockets.exceptions import (
 )
 from websockets.typing import Subprotocol
 
-from syncline_protocol import DEFAULT_LIMITS, SUBPROTOCOL
+from syncline_protocol import DEFAULT_LIMITS, SUBPROTOCOL, CloseCode
 
 from .address import Address
-from .errors import ConnectionFailed, ConnectionForbidden
+from .credentials import UNAUTHORIZED
+from .errors import AuthRequired, ConnectionFailed, ConnectionForbidden
 
 __all__ = ["Wire", "close_code_of", "open_wire"]
 
 _CLOSE_TIMEOUT_S = 2.0
+
+_PROXY_HINT = "check the proxy variables of the environment"
 
 #: Statuses of 400 to 499 that ask to come back.
 _STATUSES_LATER = frozenset({408, 425, 429})
@@ -62,6 +65,7 @@ async def open_wire(address: Address, *, token: str | None, user_agent: str, tim
     Raises:
         ConnectionFailed: it may work later.
         ConnectionForbidden: something answered, and not as a server that one may use.
+        AuthRequired: it does not let this token in, or nobody without one.
     """
     try:
         wire = await open_websocket(
@@ -77,9 +81,17 @@ async def open_wire(address: Address, *, token: str | None, user_agent: str, tim
             max_size=DEFAULT_LIMITS.batch_bytes_max,
             create_connection=Wire,
         )
+    except InvalidStatus as error:
+        raise _explain_status(address.url, error.response.status_code, has_token=bool(token)) from error
     except (OSError, TimeoutError, WebSocketException) as error:
         raise _explain(address.url, error, timeout_s) from error
+    except ImportError as error:
+        # A SOCKS proxy of the environment takes a package that is not one of ours.
+        raise ConnectionForbidden(address.url, str(error), hint=_PROXY_HINT) from error
     assert isinstance(wire, Wire)
+    if wire.subprotocol is None:
+        wire.transport.abort()
+        raise _speaks_otherwise(address.url)
     return wire
 
 
@@ -94,8 +106,6 @@ def close_code_of(error: ConnectionClosed) -> tuple[int, str]:
 def _explain(url: str, error: Exception, timeout_s: float) -> ConnectionFailed:
     if isinstance(error, TimeoutError):
         return ConnectionFailed(url, f"no answer within {timeout_s:g} s", hint="check host, port and firewall")
-    if isinstance(error, InvalidStatus):
-        return _explain_status(url, error.response.status_code)
     if isinstance(error, ssl.SSLCertVerificationError):
         hint = "install the certificate's authority, or set SSL_CERT_FILE"
         return ConnectionForbidden(url, f"its certificate is not trusted: {error.verify_message}", hint=hint)
@@ -106,21 +116,30 @@ def _explain(url: str, error: Exception, timeout_s: float) -> ConnectionFailed:
     if isinstance(error, OSError):
         return _explain_os_error(url, error)
     if isinstance(error, InvalidProxy):
-        return ConnectionForbidden(url, str(error), hint="check the proxy variables of the environment")
+        return ConnectionForbidden(url, str(error), hint=_PROXY_HINT)
     if isinstance(error, NegotiationError):
-        return ConnectionForbidden(url, f"it does not speak {SUBPROTOCOL}", hint="update the older side")
+        return _speaks_otherwise(url)
     if isinstance(error, InvalidHandshake):
         hint = "is another program listening there?"
         return ConnectionFailed(url, f"the answer is not a WebSocket's: {error}", hint=hint)
     return ConnectionFailed(url, str(error))
 
 
-def _explain_status(url: str, status: int) -> ConnectionFailed:
+def _speaks_otherwise(url: str) -> ConnectionForbidden:
+    """PROTOCOL 2.1.1: a server of this version chooses our subprotocol. Another one is left as after its code 4500."""
+    reason = f"it does not speak {SUBPROTOCOL}"
+    return ConnectionForbidden(url, reason, close_code=CloseCode.VERSION_UNSUPPORTED, hint="update the older side")
+
+
+def _explain_status(url: str, status: int, *, has_token: bool) -> ConnectionFailed:
     reason = f"it answers HTTP {status}"
+    if status == UNAUTHORIZED:
+        reason += ", it does not accept the token" if has_token else ", it wants a token"
+        return AuthRequired(reason, url=url, hint="check the token")
     if status >= 500 or status in _STATUSES_LATER:
         return ConnectionFailed(url, reason)
     hint = "check the URL; is the server mounted below a prefix?" if status == 404 else "check the credentials"
-    return ConnectionForbidden(url, reason, hint=hint if status in (401, 403, 404) else "check the URL")
+    return ConnectionForbidden(url, reason, hint=hint if status in (403, 404) else "check the URL")
 
 
 def _explain_os_error(url: str, error: OSError) -> ConnectionFailed:

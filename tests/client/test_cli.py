@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint
 
 import msgspec
@@ -11,7 +12,9 @@ from click.testing import CliRunner, Result
 
 from syncline.cli import group, main
 from syncline.cli.frame import EXIT_CODES
-from tests.client.fake_server import FakeServer
+from syncline_protocol import server as requested
+from tests.client.fake_server import FakeConnection, FakeServer
+from tests.client.guarded_server import GuardedServer
 
 NOWHERE = "http://127.0.0.1:1"
 
@@ -24,11 +27,19 @@ def syncline(*arguments: str, stdin: str | None = None) -> Result:
 @pytest.fixture
 def served() -> Iterator[FakeServer]:
     """A server in a thread of its own, as a command runs its own event loop."""
-    server, loop = FakeServer(), asyncio.new_event_loop()
+    server = FakeServer()
+    with running(server):
+        yield server
+
+
+@contextmanager
+def running(server: FakeServer) -> Iterator[None]:
+    """Serve in a thread."""
+    loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     asyncio.run_coroutine_threadsafe(server.start(), loop).result()
-    yield server
+    yield
     asyncio.run_coroutine_threadsafe(server.stop(), loop).result()
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
@@ -141,6 +152,29 @@ def test_tail_of_a_store_that_is_not_there_is_exit_code_1(served: FakeServer) ->
     result = syncline("--url", served.url, "tail", "nowhere")
     assert result.exit_code == 1
     assert "store_unknown" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [("tail", "notes"), ("add", "notes", "1"), ("delete", "notes", "k")], ids=lambda command: command[0]
+)
+def test_a_command_ends_when_a_proxy_wants_credentials_in_the_middle_of_it(
+    monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("syncline.backoff._CEILING_FIRST_S", 0.0)
+    server = GuardedServer(None)
+
+    async def shut_the_door(connection: FakeConnection, event: requested.ServerEvent) -> bool:
+        is_asked = isinstance(event, requested.WriteRequested | requested.SubscribeRequested)
+        if is_asked:
+            server.valid.clear()
+            await connection.drop()
+        return is_asked
+
+    server.intercept = shut_the_door
+    with running(server):
+        result = syncline("--url", server.url, *command)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert "it answers HTTP 401, it wants a token; check the token" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,44 @@ async def test_a_server_that_closes_right_after_accept_is_not_hammered(server: F
         assert waits[6:] == [pytest.approx(30)] * 94
 
 
+async def test_a_server_that_says_welcome_and_bye_and_closes_is_not_hammered(server: FakeServer) -> None:
+    clock = FakeClock(chance=1.0)
+
+    async def turn_away(connection: FakeConnection) -> bool:
+        connection.session.receive(await connection.socket.recv(), 0.0)
+        connection.session.bye("overloaded", 5000, 0)
+        connection.session.close(CloseCode.OVERLOADED)
+        await connection.flush()
+        return False
+
+    async with syncline.connect(server.url, clock=clock) as client:
+        server.greet = turn_away
+        await server.connections[0].drop()
+        waits: list[float] = []
+        async for status in client.statuses():
+            if status.retry_at is not None:
+                waits.append(status.retry_at - clock.time())
+                clock.advance(waits[-1])
+                if len(waits) == 100:
+                    break
+        assert waits == pytest.approx([1, 5, 5, 8, 16] + [30] * 95)
+        assert client.status.close_code == CloseCode.OVERLOADED
+
+
+@pytest.mark.parametrize(("lasts_s", "attempt"), [(29, 4), (30, 1)])
+async def test_a_connection_that_lasted_is_progress_even_if_nothing_happened_on_it(
+    server: FakeServer, clock: FakeClock, lasts_s: int, attempt: int
+) -> None:
+    async with syncline.connect(server.url, clock=clock) as client:
+        for expected in (1, 2, 3):
+            await server.connections[0].drop()
+            assert (await state(client, ConnectionState.OFFLINE)).attempt == expected
+            await come_back(client, clock)
+        clock.advance(lasts_s)
+        await server.connections[0].drop()
+        assert (await state(client, ConnectionState.OFFLINE)).attempt == attempt
+
+
 async def test_welcome_alone_is_no_progress_and_a_batch_is(server: FakeServer, clock: FakeClock) -> None:
     async def refuse_to_serve(connection: FakeConnection, event: requested.ServerEvent) -> bool:
         if isinstance(event, requested.SubscribeRequested):

@@ -8,6 +8,7 @@ import pytest
 
 from syncline import ConnectionFailed, Record, RequestRefused, Stores
 from syncline.address import parse_address
+from syncline.credentials import Credentials
 from syncline.http import HttpApi
 
 STORE = {"name": "notes", "store_id": "s1", "created": 5, "head": "i:3", "seq": 3, "count": 2, "digest": "0a"}
@@ -15,7 +16,9 @@ STORE = {"name": "notes", "store_id": "s1", "created": 5, "head": "i:3", "seq": 
 
 def api(answer: Callable[[httpx2.Request], httpx2.Response], url: str = "http://h") -> HttpApi:
     """Return the API over a transport that answers by a function."""
-    return HttpApi(parse_address(url), token="t1", transport=httpx2.MockTransport(answer))
+    address = parse_address(url)
+    credentials = Credentials(address.url, "t1")
+    return HttpApi(address, credentials=credentials, transport=httpx2.MockTransport(answer))
 
 
 def problem(status: int, code: str) -> httpx2.Response:

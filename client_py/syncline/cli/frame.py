@@ -7,13 +7,16 @@ code from the table. A closed pipe ends a command quietly, as whoever read it ha
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, NoReturn, TypeVar
 
 import click
 
 from syncline.address import DEFAULT_URL, URL_VARIABLE
+from syncline.client import Client, connect
 from syncline.errors import ConnectionFailed, Misuse, RequestRefused, SynclineError
+from syncline.status import ConnectionState, Status
 
 __all__ = [
     "EXIT_CODES",
@@ -24,6 +27,7 @@ __all__ = [
     "UNREACHABLE",
     "USAGE",
     "Stop",
+    "connected",
     "fail",
     "notice",
     "run",
@@ -73,6 +77,28 @@ def url_option(command: F) -> F:
     """Give a command the option `--url`."""
     text = f"Address of the server. [env: {URL_VARIABLE}; default: {DEFAULT_URL}]"
     return click.option("--url", metavar="URL", callback=_keep_url, help=text)(command)
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Client]:
+    """Open a client for a command. If it needs credentials the command ends: nobody is there who could give them."""
+    working = asyncio.current_task()
+    assert working is not None
+    refused: list[Exception] = []
+
+    def look(status: Status) -> None:
+        if status.state is ConnectionState.NEEDS_AUTH and status.last_error is not None:
+            refused.append(status.last_error)
+            working.cancel()
+
+    async with connect(url, client_name="syncline-cli") as client:
+        client.on_status(look)
+        try:
+            yield client
+        except asyncio.CancelledError:
+            if refused and not working.uncancel():
+                raise refused[0] from None
+            raise
 
 
 def notice(text: str) -> None:

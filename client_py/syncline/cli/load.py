@@ -15,12 +15,12 @@ import click
 import msgspec
 
 from syncline.address import parse_address
-from syncline.client import Client, connect
+from syncline.client import Client
 from syncline.errors import SynclineError, WriteRefused
 from syncline.http import HttpApi
 from syncline.value import Json
 
-from .frame import INTERRUPTED, REFUSED, Stop, notice, run, url_option
+from .frame import INTERRUPTED, REFUSED, Stop, connected, notice, run, url_option
 
 __all__ = ["load"]
 
@@ -101,7 +101,7 @@ async def _load(url: str, store: str, file: BinaryIO, tally: _Tally, progressed:
         _, is_new = await http.create_store(store)
     if is_new:
         notice(f"created the store {store}")
-    async with connect(url, client_name="syncline-cli") as client:
+    async with connected(url) as client:
         faults = await _add_lines(client, store, file, tally, progressed)
     if faults:
         raise faults[0]

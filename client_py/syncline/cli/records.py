@@ -6,12 +6,11 @@ import click
 import msgspec
 
 from syncline.address import parse_address
-from syncline.client import connect
 from syncline.http import HttpApi
 from syncline.value import Json
 from syncline.write import Written
 
-from .frame import REFUSED, Stop, notice, run, url_option
+from .frame import REFUSED, Stop, connected, notice, run, url_option
 
 __all__ = ["add", "delete", "get"]
 
@@ -80,12 +79,12 @@ def _show(written: Written, as_json: bool) -> None:
 
 
 async def _add(url: str, store: str, text: str, key: str | None) -> Written:
-    async with connect(url, client_name="syncline-cli") as client:
+    async with connected(url) as client:
         return await client.add(store, Json(text), key)
 
 
 async def _delete(url: str, store: str, key: str) -> Written:
-    async with connect(url, client_name="syncline-cli") as client:
+    async with connected(url) as client:
         return await client.delete(store, key)
 
 

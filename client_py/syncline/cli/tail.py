@@ -15,11 +15,11 @@ from datetime import UTC, datetime
 
 import click
 
-from syncline.client import Client, connect
+from syncline.client import Client
 from syncline.event import Behind, CaughtUp, Change, Ended, Restarted, Rewound, SubscriptionEvent
 from syncline.status import ConnectionState
 
-from .frame import REFUSED, Stop, notice, run, url_option
+from .frame import REFUSED, Stop, connected, notice, run, url_option
 
 __all__ = ["tail"]
 
@@ -41,7 +41,7 @@ def tail(url: str, store: str, after: str, as_json: bool) -> None:
 
 
 async def _tail(url: str, store: str, after: str, as_json: bool) -> None:
-    async with connect(url, client_name="syncline-cli") as client:
+    async with connected(url) as client:
         printing = asyncio.current_task()
         assert printing is not None
         reporting = asyncio.create_task(_report(client))
