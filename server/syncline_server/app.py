@@ -19,7 +19,7 @@ from starlette.websockets import WebSocket
 
 from .demo import keep_demo_filling
 from .hub import Clock, Hub
-from .log import get_log
+from .log import Log, get_log
 from .metrics import ServerCollector
 from .origin import parse_origins
 from .routes import exception_handlers, http_routes
@@ -33,19 +33,21 @@ __all__ = ["create_app", "hub_of", "lifespan_of"]
 _TICK_S = 1.0
 
 
-def create_app(settings: Settings | None = None, *, storage: Storage | None = None) -> Starlette:
+def create_app(
+    settings: Settings | None = None, *, storage: Storage | None = None, log: Log | None = None
+) -> Starlette:
     """Make the application.
 
     Args:
         settings: as for `syncline serve`; host, port and logging are the caller's business here.
         storage: a storage of the caller's own, instead of the one that `settings.store` names.
+        log: where events go, instead of to what structlog is configured for in this process.
     """
     settings = settings or Settings()
-    log = get_log()
     hub = Hub(
         storage or open_storage(settings.store),
         Clock(now=time.monotonic, now_ms=lambda: time.time_ns() // 1_000_000),
-        log,
+        log or get_log(),
         tail_bytes_max=settings.tail_bytes,
         stall_timeout_s=settings.stall_timeout_s,
     )

@@ -38,6 +38,7 @@ _HEAD_TIMEOUT_S = 5.0
 class DirectWebSocket(WebSocketsSansIOProtocol):
     """One socket; also the `Transport` of its connection."""
 
+    close_timeout_s = CLOSE_TIMEOUT_S
     receiver: Receiver | None = None
     full = False
     _held = False
@@ -91,7 +92,7 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
     def _drop_soon(self) -> None:
         # A socket that is being closed is no longer counted, and must not stay for a peer that does not read.
         if self.close_timer is None and not self.disconnected:
-            self.close_timer = self.loop.call_later(CLOSE_TIMEOUT_S, self.abort)
+            self.close_timer = self.loop.call_later(self.close_timeout_s, self.abort)
 
     def abort(self) -> None:
         self.transport.abort()

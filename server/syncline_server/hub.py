@@ -85,8 +85,8 @@ class Hub:
         self.stall_timeout_s = stall_timeout_s
         self.now = clock.now
         self.now_ms = clock.now_ms
+        self.log = log
         self.draining = False
-        self._log = log
         self._tail_bytes_max = tail_bytes_max
         self._tail_bytes = 0
         self._cache = FrameCache(_CACHE_BYTES_MAX)
@@ -119,7 +119,7 @@ class Hub:
         await self.storage.open()
         self._started = True
         self._committer.start()
-        self._log.info("storage_open", storage=self.storage.description)
+        self.log.info("storage_open", storage=self.storage.description)
 
     async def stop(self) -> None:
         """Commit what was taken, let go of everything, close the storage."""
@@ -151,7 +151,7 @@ class Hub:
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            self._log.error("request_failed", exc_info=task.exception())
+            self.log.error("request_failed", exc_info=task.exception())
 
     def tick(self) -> None:
         """Let every connection act on its deadlines. Call it about once a second."""
@@ -161,7 +161,7 @@ class Hub:
                 connection.tick(now)
             except Exception:
                 # A mistake on one connection must not stop the clock of the others.
-                self._log.exception("tick_failed", session=connection.session.session_id)
+                self.log.exception("tick_failed", session=connection.session.session_id)
                 connection.close(CloseCode.FAILED, "the server failed")
 
     async def drain(self, *, after_ms: int, jitter_ms: int, patience_s: float) -> None:
@@ -179,7 +179,7 @@ class Hub:
             async with asyncio.timeout(patience_s / 2):
                 await self._committer.drained()
         except TimeoutError:
-            self._log.error("drain_gave_up_on_commits")
+            self.log.error("drain_gave_up_on_commits")
         for connection in list(self.connections):
             connection.close(CloseCode.DRAIN, "the server shuts down")
         try:
@@ -223,7 +223,7 @@ class Hub:
         check_store_name(store)
         info, created = await self._changed(self.storage.create(store, self.now_ms()))
         if created:
-            self._log.info("store_created", store=store, store_id=info.store_id)
+            self.log.info("store_created", store=store, store_id=info.store_id)
         return info, created
 
     async def drop(self, store: str) -> StoreInfo:
@@ -237,7 +237,7 @@ class Hub:
         feed = self._feeds.get(store)
         if feed is not None and feed.store_id == info.store_id:
             self._end(feed, "store_dropped")
-        self._log.info("store_dropped", store=store, store_id=info.store_id)
+        self.log.info("store_dropped", store=store, store_id=info.store_id)
         return info
 
     async def _changed(self, change: Coroutine[object, object, T]) -> T:
@@ -416,7 +416,7 @@ class Hub:
         now = self.now()
         if now - self._distrusted_at.get(store, -_DISTRUST_INTERVAL_S) >= _DISTRUST_INTERVAL_S:
             self._distrusted_at[store] = now
-            self._log.warning("cursor_ahead_of_log", store=store)
+            self.log.warning("cursor_ahead_of_log", store=store)
             await self.storage.distrust(store)
 
     async def fill(self, feed: Feed, seqs: str) -> AsyncIterator[bytes]:

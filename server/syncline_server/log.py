@@ -11,7 +11,7 @@ from typing import Literal
 
 import structlog
 
-__all__ = ["Log", "LogFormat", "configure_logging", "get_log"]
+__all__ = ["Log", "LogFormat", "configure_logging", "get_guest_log", "get_log"]
 
 Log = structlog.stdlib.BoundLogger
 LogFormat = Literal["auto", "json", "text"]
@@ -20,6 +20,23 @@ LogFormat = Literal["auto", "json", "text"]
 def get_log() -> Log:
     """Return the server's log."""
     log: Log = structlog.stdlib.get_logger("syncline")
+    return log
+
+
+def get_guest_log() -> Log:
+    """Return the log of a server in somebody else's program: the standard library's logger `syncline`.
+
+    Whatever that program has configured structlog for is left alone; unconfigured, structlog prints to stdout.
+    """
+    log: Log = structlog.wrap_logger(
+        logging.getLogger("syncline"),
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.processors.format_exc_info,
+            structlog.processors.LogfmtRenderer(key_order=["event"]),
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
     return log
 
 

@@ -10,8 +10,10 @@ import socket
 import sys
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 import uvicorn
+from starlette.applications import Starlette
 
 from syncline_protocol.limits import DEFAULT_LIMITS
 
@@ -20,7 +22,7 @@ from .direct import DirectWebSocket, HeadDeadline
 from .hub import Hub
 from .settings import Settings
 
-__all__ = ["listen", "run"]
+__all__ = ["config_of", "listen", "run"]
 
 #: What the kernel keeps unsent for one connection: about one batch. Half of it makes a catch-up cost a third more CPU,
 #: because each batch takes more rounds; more would be memory that nobody can count or take back.
@@ -86,20 +88,18 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def run(settings: Settings, listener: socket.socket, on_started: Callable[[], None]) -> None:
-    """Serve until SIGTERM or SIGINT; returns after the drain. Raises StorageError if the storage cannot be opened.
+def config_of(app: Starlette, *, http: Any = HeadDeadline, ws: Any = DirectWebSocket) -> uvicorn.Config:
+    """Return what uvicorn has to know to serve the application.
 
     Args:
-        settings: what to serve.
-        listener: from `listen`.
-        on_started: called once requests are taken.
+        http: the protocol class of a connection, or its name.
+        ws: that of an upgraded one.
     """
-    app = create_app(settings)
-    config = uvicorn.Config(
+    return uvicorn.Config(
         app,
         loop="uvloop",
-        http=HeadDeadline,
-        ws=DirectWebSocket,
+        http=http,
+        ws=ws,
         ws_max_size=DEFAULT_LIMITS.frame_bytes_max,
         ws_ping_interval=None,
         ws_per_message_deflate=False,
@@ -111,6 +111,18 @@ def run(settings: Settings, listener: socket.socket, on_started: Callable[[], No
         timeout_keep_alive=30,
         lifespan="on",
     )
+
+
+def run(settings: Settings, listener: socket.socket, on_started: Callable[[], None]) -> None:
+    """Serve until SIGTERM or SIGINT; returns after the drain. Raises StorageError if the storage cannot be opened.
+
+    Args:
+        settings: what to serve.
+        listener: from `listen`.
+        on_started: called once requests are taken.
+    """
+    app = create_app(settings)
+    config = config_of(app)
     server = _Server(config, hub_of(app), settings, on_started)
 
     async def serve() -> None:

@@ -213,7 +213,7 @@ def test_pings_after_the_close_are_not_answered(direct: UvicornThread) -> None:
 def test_a_socket_whose_client_ends_it_and_does_not_read_is_not_kept(
     direct: UvicornThread, monkeypatch: pytest.MonkeyPatch, last_words: bytes
 ) -> None:
-    monkeypatch.setattr("syncline_server.direct.CLOSE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(DirectWebSocket, "close_timeout_s", 0.2)
     with RawSocket(direct.port) as writer:
         fill(direct, writer, f"kept{len(last_words)}", 8)
     direct.until(lambda: not direct.hub.connections)

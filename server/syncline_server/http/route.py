@@ -17,7 +17,6 @@ from starlette.types import Receive, Scope, Send
 
 from syncline_protocol.errors import ProtocolError
 from syncline_server.hub import Hub
-from syncline_server.log import get_log
 from syncline_server.origin import host_allowed, origin_allowed
 from syncline_server.storage.base import StorageError
 
@@ -125,7 +124,7 @@ def exception_handlers_of(hub: Hub, origins: frozenset[str]) -> Mapping[Any, Exc
         return Response(status_code=400)
 
     async def fail(request: Request, error: Exception) -> Response:
-        get_log().error("http_request_failed", method=request.method, route=_path_of(request))
+        hub.log.error("http_request_failed", method=request.method, route=_path_of(request))
         return await refuse(request, error)
 
     return {
