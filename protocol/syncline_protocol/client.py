@@ -17,9 +17,9 @@ from typing import Any
 import msgspec
 
 from .codec import decode_server_message, encode
-from .cursor import Cursor, Lineage, parse_cursor
+from .cursor import Cursor, Lineage, Seq, parse_cursor
 from .errors import CloseCode, LocalProtocolError, RemoteProtocolError
-from .limits import DEFAULT_LIMITS, HELLO_TIMEOUT_S, Limits
+from .limits import DEFAULT_LIMITS, HELLO_TIMEOUT_S, SEQ_MAX, Limits
 from .messages import (
     Add,
     Batch,
@@ -45,6 +45,7 @@ from .messages import (
     WriteResult,
     Wrote,
 )
+from .ranges import parse_ranges
 from .states import SessionState, after_server_message
 
 __all__ = [
@@ -65,6 +66,11 @@ __all__ = [
 
 #: A connection is dead after this many heartbeat periods without a frame, a feed after so many without a batch.
 _SILENT_PERIODS_MAX = 3
+
+#: The ranges of one LIVE are bounded by the size of frames.
+_LIVE_RANGES_MAX = 2**31
+
+_NONE, _LAST = Seq(0), Seq(SEQ_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +174,18 @@ ClientEvent = (
 
 @dataclass(slots=True)
 class _Feed:
-    """What the session knows of one open feed."""
+    """What the session knows of one open feed.
+
+    Attributes:
+        behind_since: since when its store has had another head.
+        listed_upto: the last seq that LIVE has named, while what lives is being listed (PROTOCOL 5.5.2).
+    """
 
     id: int
     store: str
     cursor: Cursor
     behind_since: float | None = None
+    listed_upto: Seq | None = None
 
 
 class ClientSession:
@@ -249,40 +261,53 @@ class ClientSession:
         for cursor in (message.at, message.head):
             parse_cursor(cursor)
         Lineage.parse(message.lineage)
-        self._feeds[message.feed] = _Feed(message.id, store, message.at)
+        feed = self._feeds[message.feed] = _Feed(message.id, store, message.at)
+        if message.how in ("rewind", "reconcile"):
+            feed.listed_upto = Seq(0)
         return [FeedOpened(message.id, message)]
 
     def _on_batch(self, message: Batch, now: float) -> list[ClientEvent]:
-        feed = self._feed(message.feed)
+        feed = self._listed_feed(message.feed)
         if message.from_ != feed.cursor:
             return self._give_up(
                 CloseCode.DESYNC,
                 f"{feed.store}: a batch begins at {message.from_}, the last one ended at {feed.cursor}",
             )
-        _check_changes(message.changes)
+        after, upto = parse_cursor(message.from_).seq, parse_cursor(message.to).seq
+        if upto < after:
+            raise RemoteProtocolError("bad_message", f"BATCH: the position goes back from {after} to {upto}")
+        _check_changes(message.changes, after, upto)
         feed.cursor = message.to
         feed.behind_since = None
         return [FeedBatch(feed.id, message)]
 
     def _on_live(self, message: Live, now: float) -> list[ClientEvent]:
         feed = self._feed(message.feed)
+        if feed.listed_upto is not None:
+            listed_upto = _check_listing(message, feed.listed_upto, feed.cursor)
+            feed.listed_upto = None if message.last else listed_upto
         feed.behind_since = None
         return [FeedLive(feed.id, message)]
 
     def _on_fill(self, message: Fill, now: float) -> list[ClientEvent]:
-        feed = self._feed(message.feed)
+        feed = self._listed_feed(message.feed)
         _check_changes(message.changes)
+        if any(change.op != "ADD" for change in message.changes):
+            raise RemoteProtocolError("bad_message", "FILL: it brings records, and nothing else")
         feed.behind_since = None
         return [FeedFill(feed.id, message)]
 
     def _on_caught_up(self, message: CaughtUp, now: float) -> list[ClientEvent]:
-        feed = self._feed(message.feed)
+        feed = self._listed_feed(message.feed)
         if message.at != feed.cursor:
             return self._give_up(CloseCode.DESYNC, f"{feed.store}: caught up at {message.at}, not at {feed.cursor}")
         return [FeedCaughtUp(feed.id, message)]
 
     def _on_behind(self, message: Behind, now: float) -> list[ClientEvent]:
-        return [FeedBehind(self._feed(message.feed).id, message)]
+        feed = self._listed_feed(message.feed)
+        for cursor in (message.at, message.head):
+            parse_cursor(cursor)
+        return [FeedBehind(feed.id, message)]
 
     def _on_ended(self, message: Ended, now: float) -> list[ClientEvent]:
         feed = self._feed(message.feed)
@@ -314,6 +339,13 @@ class ClientSession:
         feed = self._feeds.get(name)
         if feed is None:
             raise RemoteProtocolError("not_subscribed", f"a frame of the unknown feed {name[:40]!r}")
+        return feed
+
+    def _listed_feed(self, name: str) -> _Feed:
+        """Return a feed on which more than LIVE may come."""
+        feed = self._feed(name)
+        if feed.listed_upto is not None:
+            raise RemoteProtocolError("bad_message", f"{feed.store}: what lives was not listed to the end")
         return feed
 
     # --- sending ---
@@ -384,14 +416,29 @@ class ClientSession:
             self._out.append(encode(Heartbeat()))
 
 
-def _check_changes(changes: tuple[Change, ...]) -> None:
-    before = 0
+def _check_changes(changes: tuple[Change, ...], after: Seq = _NONE, upto: Seq = _LAST) -> None:
+    if changes and changes[-1].seq > upto:
+        raise RemoteProtocolError("bad_message", f"the change {changes[-1].seq} is not in a batch up to {upto}")
+    before = after
     for change in changes:
         if change.seq <= before:
             raise RemoteProtocolError("bad_message", f"the change {change.seq} comes after {before}")
         if (change.op == "ADD") != isinstance(change.value, msgspec.Raw):
             raise RemoteProtocolError("bad_message", f"the change {change.seq}: an ADD, and no DELETE, has a value")
         before = change.seq
+
+
+def _check_listing(message: Live, listed_upto: Seq, at: Cursor) -> Seq:
+    """Check the next part of what lives at a position, and return the last seq that it names."""
+    if message.upto != at:
+        raise RemoteProtocolError("bad_message", f"LIVE: what lives at {message.upto}, not at {at}")
+    ranges = parse_ranges(message.seqs, ranges_max=_LIVE_RANGES_MAX)
+    if not ranges:
+        return listed_upto
+    first, last = ranges[0][0], ranges[-1][1]
+    if first <= listed_upto or last > parse_cursor(at).seq:
+        raise RemoteProtocolError("bad_message", f"LIVE: {first} to {last} at {at}, after {listed_upto}")
+    return last
 
 
 _HANDLERS: dict[type, Callable[[ClientSession, Any, float], list[ClientEvent]]] = {

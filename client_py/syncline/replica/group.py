@@ -4,11 +4,9 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-import msgspec
-
 from syncline.errors import SynclineError
 
-from .entry import Entry, EntryId, SyncState
+from .entry import Entry, EntryId
 from .report import Report
 from .step import Apply, DropEntry, SaveEntries, SavePlace, Step
 

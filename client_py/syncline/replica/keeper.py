@@ -67,6 +67,7 @@ class Keeper:
 
     Attributes:
         feed: what the connection drives.
+        place, stage: where the replica stands, as far as that is saved and can be seen.
         error: what is wrong with the file, while it is; for good if `is_over`.
     """
 
@@ -101,6 +102,7 @@ class Keeper:
         self._rests = Backoff(clock.random)
         self._timers: set[asyncio.Task[None]] = set()
         self._desk = self._new_desk()
+        self.place, self.stage = self.fold.place, self.fold.stage
         self.feed = ReplicaFeed(store, self, self._work.set, wake)
         self._task = asyncio.get_running_loop().create_task(self._run(), name="syncline-replica")
 
@@ -272,6 +274,7 @@ class Keeper:
             case Lost():
                 await self._flush()
                 desk.lost()
+                self._take_note()
                 self._listener.stirred()
 
     async def _settle(self, folded: Folded) -> None:
@@ -320,17 +323,22 @@ class Keeper:
         """Save the group, and let it be seen."""
         desk = self._desk
         if desk.group.is_empty:
+            self._take_note()
             return
         if steps := desk.group.steps():
             desk.tally = await self._database.commit(steps, desk.fold.place)
         self._database.refresh()
         group, desk.group = desk.group, Group()
         group.touch(desk.outbox.publish())
+        self._take_note()
         self._publish(group)
         if steps:
             # Without news nothing can be decided that could not be before, and it would be asked for without an end.
             for entry_id in desk.due_to_be_remade():
                 self._remake(entry_id)
+
+    def _take_note(self) -> None:
+        self.place, self.stage = self.fold.place, self.fold.stage
 
     def _publish(self, group: Group) -> None:
         moved = group.moved()
@@ -356,6 +364,7 @@ class Keeper:
                 self._read_again()
         except LocalFileError as again:
             error = again
+            self.stage = Stage.IDLE
             self._fail_orders(error)
         if isinstance(error, LocalFileCorrupt):
             self._give_up(error)
@@ -372,6 +381,7 @@ class Keeper:
         group = self._desk.group
         self._desk = self._new_desk()
         self._is_stale = False
+        self._take_note()
         for entry in group.moved():
             now = self.outbox.get(entry.id) or self._database.synced_entry(entry.id)
             if now is not None:

@@ -183,9 +183,12 @@ class Replica:
     def state(self, key: str) -> SyncState | None:
         """Return how far the newest write of a key has come, also a REJECTED one; None if there is no such key."""
         self._require_readable()
+        shadow = self._keeper.outbox.shadow(key)
         entries = self._keeper.outbox.of_key(key)
-        if entries:
-            return entries[-1].state
+        if entries and entries[-1].state is SyncState.REJECTED and (not shadow or shadow.entry.id < entries[-1].id):
+            return SyncState.REJECTED
+        if shadow is not None:
+            return shadow.entry.state
         return SyncState.SYNCED if self._database.has(key) else None
 
     # --- writing ---
@@ -345,7 +348,7 @@ class Replica:
     @property
     def is_caught_up(self) -> bool:
         """Whether what is shown is what the server has, as far as both have heard of each other."""
-        return self._keeper.fold.stage is Stage.LIVE
+        return self._keeper.stage is Stage.LIVE
 
     async def wait_caught_up(self, timeout: float | None = None) -> None:
         """Wait until `is_caught_up`.
@@ -364,6 +367,8 @@ class Replica:
     async def aclose(self) -> None:
         """Stop following and close the file. What is in the outbox is kept, and sent when it is opened again."""
         if self._closing is None:
+            # From now on nothing can be read, so nobody must be told to.
+            self._audience.end()
             self._closing = asyncio.get_running_loop().create_task(self._close())
         await asyncio.shield(self._closing)
 
@@ -375,7 +380,6 @@ class Replica:
         self._stop_status()
         for write in list(self._writes.values()):
             write.end(self._closed())
-        self._audience.end()
         self._stir()
 
     async def __aenter__(self) -> "Replica":

@@ -56,7 +56,7 @@ def status_of(keeper: Keeper, connection: Status) -> ReplicaStatus:
         error, reason = keeper.error, str(keeper.error)
         state = ConnectionState.LAGGING if state is ConnectionState.LIVE else state
     elif state is ConnectionState.LIVE:
-        stage = keeper.fold.stage
+        stage = keeper.stage
         reason = _REASONS[stage]
         if stage is not Stage.LIVE:
             state = ConnectionState.LAGGING
@@ -65,8 +65,8 @@ def status_of(keeper: Keeper, connection: Status) -> ReplicaStatus:
     return ReplicaStatus(
         state,
         reason,
-        keeper.fold.place.cursor,
-        keeper.fold.stage is Stage.LIVE,
+        keeper.place.cursor,
+        keeper.stage is Stage.LIVE,
         keeper.outbox.pending,
         keeper.outbox.rejected,
         connection.attempt,

@@ -1,5 +1,6 @@
 """The local database: what it remembers, who may open it, and what it says of files that are none of its own."""
 
+import itertools
 import os
 import signal
 import sqlite3
@@ -422,7 +423,7 @@ async def test_the_log_is_written_back_once_in_a_while_and_not_after_every_commi
     db = await Database.open(path, NOTES)
     grown: list[int] = []
     await fill(db, 40 * 1024 * 1024, lambda: grown.append(os.path.getsize(path)), 64 * 1024)
-    checkpoints = sum(1 for before, after in zip(grown, grown[1:], strict=False) if after > before)
+    checkpoints = sum(1 for before, after in itertools.pairwise(grown) if after > before)
     assert 3 <= checkpoints <= 12
     await db.close()
 
