@@ -259,10 +259,11 @@ class Client:
         return self._connection.statuses()
 
     def on_status(self, callback: Callable[[Status], None]) -> Callable[[], None]:
-        """Call `callback` with the status each time that it changes. Returns what ends that.
+        """Call `callback` with the status at once, and each time that it changes. Returns what ends that.
 
-        It runs in the event loop and misses none. What it raises goes to the loop's exception handler.
+        It runs in the event loop and misses none. What it raises later goes to the loop's exception handler.
         """
+        callback(self.status)
         return self._connection.on_status(callback)
 
     def authenticate(self, token: TokenSource | None = None) -> None:

@@ -30,7 +30,7 @@ async def hang() -> str:
 
 
 def states_of(client: Client) -> list[ConnectionState]:
-    """Return a list that gets every state from now on."""
+    """Return a list that gets the state now and every one that follows."""
     seen: list[ConnectionState] = []
     client.on_status(lambda status: seen.append(status.state))
     return seen
@@ -272,7 +272,7 @@ async def test_a_token_that_is_given_later_leads_through_connecting_to_live(
         seen = states_of(client)
         client.authenticate("good")
         await state(client, ConnectionState.LIVE)
-        assert seen == [ConnectionState.CONNECTING, ConnectionState.LIVE]
+        assert seen == [ConnectionState.NEEDS_AUTH, ConnectionState.CONNECTING, ConnectionState.LIVE]
         assert await client.stores.list() == []
     assert guarded.shown == [None, "good", "good"]
 
@@ -384,7 +384,7 @@ async def test_a_token_that_comes_while_the_old_one_is_being_refused_is_used_at_
     async with client:
         seen = states_of(client)
         await state(client, ConnectionState.LIVE)
-        assert seen == [ConnectionState.LIVE]
+        assert seen == [ConnectionState.CONNECTING, ConnectionState.LIVE]
 
 
 async def test_authenticate_wants_an_open_client(guarded: GuardedServer, clock: FakeClock) -> None:
