@@ -111,6 +111,10 @@ class Follower(ABC):
     def filled(self, message: messages.Fill, frame_bytes: int) -> None:
         """Take FILL."""
 
+    def fetch_refused(self, error: messages.Error) -> None:
+        """Take the refusal of a FETCH."""
+        return
+
     @abstractmethod
     def refused(self, error: messages.Error) -> None:
         """Take the final refusal of the SUBSCRIBE."""

@@ -203,7 +203,9 @@ class Link:
             return
         follower = self._by_id.get(error.id)
         if follower is not None and follower.phase is not Phase.ASKED:
-            # An UNSUBSCRIBE was refused: it crossed an ENDED, which says all there is to say.
+            # A FETCH was refused; or an UNSUBSCRIBE, which crossed an ENDED that says all there is to say.
+            if follower.phase is Phase.OPEN:
+                follower.fetch_refused(error)
             return
         if error.retry:
             self._retries.append(error)

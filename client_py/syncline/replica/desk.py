@@ -205,7 +205,17 @@ class Desk:
             self._passed()
         elif answer.verdict is Verdict.REJECTED:
             self.group.reports.append(Rejected(sent.id))
+        elif answer.verdict is Verdict.WAITS and (back := self._back(answer.entry)):
+            self._save(self.outbox.wake(back))
+            return False
         return answer.verdict is Verdict.WAITS and bool(answer.entry.edits)
+
+    def _back(self, entry: Entry) -> list[str]:
+        """Return what an entry lacked and is there by now: the feed may bring that before the answer comes."""
+        if self.fold.stage is not Stage.LIVE or entry.refusal is None:
+            return []
+        lacking = [op.key for op, status in zip(entry.ops, entry.refusal.ops, strict=False) if status == "absent"]
+        return [key for key in lacking if self._records.get(key) is not None]
 
     def due_to_be_remade(self) -> list[EntryId]:
         """Return the entries whose rivals can be seen now."""

@@ -15,7 +15,7 @@ from syncline.errors import ClientClosed, SubscriptionEnded, SubscriptionRefused
 from syncline.follower import Follower, Phase
 from syncline.write import PendingWrite, Written
 from syncline_protocol import messages
-from syncline_protocol.cursor import START
+from syncline_protocol.cursor import START, parse_cursor
 
 from .entry import Entry
 
@@ -91,6 +91,8 @@ class ReplicaFeed(Follower):
         self._wake = wake
         self._bytes = 0
         self._must_leave = False
+        self._must_rest = False
+        self._asked_after = START
         self._room = asyncio.Event()
         self._room.set()
 
@@ -106,7 +108,7 @@ class ReplicaFeed(Follower):
 
     def request(self, request_id: int) -> messages.Subscribe:
         self.phase = Phase.ASKED
-        cursor = self._standing.cursor
+        cursor = self._asked_after = self._standing.cursor
         known = None if cursor == START else self._standing.lineage
         return messages.Subscribe(request_id, self.store, cursor, known)
 
@@ -123,6 +125,9 @@ class ReplicaFeed(Follower):
     # --- what comes ---
 
     def opened(self, message: messages.Subscribed) -> str | None:
+        fault = _fault_of(message, self._asked_after)
+        if fault is not None:
+            return f"{self.store}: {fault}"
         self.phase = Phase.OPEN
         self.epoch += 1
         self.error = None
@@ -148,8 +153,14 @@ class ReplicaFeed(Follower):
     def filled(self, message: messages.Fill, frame_bytes: int) -> None:
         self._put(message, frame_bytes)
 
+    def fetch_refused(self, error: messages.Error) -> None:
+        # Nothing says which records did not come, so all that are missing are asked for again, on a new feed.
+        self._must_leave = self._must_rest = True
+
     def ended(self, message: messages.Ended) -> None:
         super().ended(message)
+        if self._must_rest and self.phase is Phase.IDLE:
+            self._rest()
         self._lose()
 
     def _dismissed(self, message: messages.Ended) -> None:
@@ -184,7 +195,7 @@ class ReplicaFeed(Follower):
 
     def _lose(self) -> None:
         self.epoch += 1
-        self._must_leave = False
+        self._must_leave = self._must_rest = False
         self._put(Lost())
 
     def _put(self, item: FeedItem, frame_bytes: int = 0) -> None:
@@ -263,3 +274,15 @@ class OutboxWrite(PendingWrite):
 
     def fail(self, error: Exception) -> None:
         pass
+
+
+def _fault_of(message: messages.Subscribed, after: str) -> str | None:
+    """Return what is wrong with an answer to SUBSCRIBE that would skip or repeat something (PROTOCOL 5.4.1)."""
+    asked, at = 0 if after == START else parse_cursor(after).seq, parse_cursor(message.at).seq
+    is_right = {
+        "resume": at == asked,
+        "rewind": at == message.keep_to and at <= asked,
+        "snapshot": at == 0,
+        "reconcile": True,
+    }
+    return None if is_right[message.how] else f"asked to go on after {after}, the server answers {message.how} at {at}"

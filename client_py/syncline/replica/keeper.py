@@ -252,6 +252,9 @@ class Keeper:
             case messages.Batch():
                 desk.batch(item)
             case Answered(entry, result):
+                if entry.returned and result.status not in ("ok", "dup"):
+                    # Whether it has to wait for what it builds on depends on what is in the file.
+                    await self._flush()
                 if desk.answered(entry, result):
                     self._after(_PATIENCE_S, lambda: self._remake(entry.id, patient=False))
             case messages.Fill():

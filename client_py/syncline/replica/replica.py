@@ -12,7 +12,7 @@ live queries. Reads are local and immediate. Everything works without a server; 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, TypeVar, overload
 from weakref import WeakValueDictionary
 
 from syncline.clock import Clock
@@ -22,9 +22,7 @@ from syncline.documents.document import Document
 from syncline.documents.path import CollectionPath, DocumentPath
 from syncline.documents.rules import OnConflict, Policies, Rules
 from syncline.errors import ClientClosed, FlushTimeout, LocalFileError, Misuse, OutboxFull, SynclineError
-from syncline.follower import Follower
-from syncline.status import Status
-from syncline.write import Add, Delete, PendingWrite, check_write
+from syncline.write import Add, Delete, check_write
 from syncline_protocol import Limits
 from syncline_protocol.cursor import Seq
 
@@ -37,40 +35,17 @@ from .message import ops_of
 from .record import LocalRecord, look, look_all
 from .report import Report
 from .schema import Identity
+from .session import Session
 from .status import ReplicaStatus, closed, status_of
 from .watch import Predicate, RecordsQuery, View, Watch
 from .write import Write
 
-__all__ = ["Replica", "Session", "open_replica"]
+__all__ = ["Replica", "open_replica"]
 
 T = TypeVar("T")
 
 #: Iterating reads so many records at once.
 _PAGE = 1000
-
-
-class Session(Protocol):
-    """The connection, as a replica needs it."""
-
-    @property
-    def status(self) -> Status:
-        """Where it stands."""
-
-    @property
-    def limits(self) -> Limits:
-        """The bounds of the server."""
-
-    def put(self, write: PendingWrite) -> None:
-        """Take a write, to be sent."""
-
-    def wake(self) -> None:
-        """Something may be due to be sent."""
-
-    def follow(self, follower: Follower) -> None:
-        """Take a feed, to be opened."""
-
-    def on_status(self, listener: Callable[[Status], None]) -> Callable[[], None]:
-        """Call the listener with each status; returns what ends that."""
 
 
 async def open_replica(
