@@ -37,6 +37,10 @@ __all__ = ["Keeper", "Listener"]
 _GROUP_ITEMS_MAX = 4000
 _GROUP_CHANGES_MAX = 20_000
 
+#: A replica that was right for so long is repaired at once again. A server that contradicts itself after every catch-up
+#: would have the whole store sent without an end.
+_SOUND_S = 60.0
+
 #: How long an edit waits for what it was made on to come back, after the server lost it.
 _PATIENCE_S = 30.0
 
@@ -100,6 +104,8 @@ class Keeper:
         self._is_resting = False
         self._is_stale = False
         self._rests = Backoff(clock.random)
+        self._repairs = Backoff(clock.random)
+        self._sound_since: float | None = None
         self._timers: set[asyncio.Task[None]] = set()
         self._desk = self._new_desk()
         self.place, self.stage = self.fold.place, self.fold.stage
@@ -288,6 +294,8 @@ class Keeper:
             self.feed.reopen()
         elif result is Result.CAUGHT_UP:
             self._rests.progressed()
+            if self._sound_since is None:
+                self._sound_since = self._clock.now()
         await self._flush()
         self._listener.stirred()
 
@@ -303,11 +311,13 @@ class Keeper:
     def _repair(self, reason: str) -> None:
         """Take the feed up again: at once the first time, later after a wait, as what is wrong may stay wrong."""
         self.feed.reopen()
-        self._desk.group.reports.append(Repaired(self._rests.attempts + 1, reason))
-        if self._rests.attempts:
-            self._rest()
-        else:
-            self._rests.next_wait_s()
+        if self._sound_since is not None and self._clock.now() - self._sound_since >= _SOUND_S:
+            self._repairs.progressed()
+        self._sound_since = None
+        is_first, wait_s = not self._repairs.attempts, self._repairs.next_wait_s()
+        self._desk.group.reports.append(Repaired(self._repairs.attempts, reason))
+        if not is_first:
+            self._rest(wait_s)
 
     def _hand_out(self) -> None:
         """Give the connection what may be sent now, if the feed is open and what opened it was taken note of."""
@@ -375,7 +385,7 @@ class Keeper:
         self.error = error
         self.feed.reopen()
         self.feed.abandon()
-        self._rest()
+        self._rest(self._rests.next_wait_s())
         if self._orders:
             self._work.set()
 
@@ -391,12 +401,12 @@ class Keeper:
                 self._listener.moved(now)
         self._listener.touched(None)
 
-    def _rest(self) -> None:
+    def _rest(self, wait_s: float) -> None:
         """Leave the feed alone for a while."""
         if self._is_resting:
             return
         self._is_resting = True
-        self._after(self._rests.next_wait_s(), self._rested)
+        self._after(wait_s, self._rested)
         self._listener.stirred()
 
     def _rested(self) -> None:
