@@ -1,0 +1,75 @@
+"""A replica's file of format 1, kept so that later versions show that they open it; and what is in it.
+
+`python -m tests.client.replica.golden.format_1` made the file. It is not to be made again once the format is in use:
+what a later version writes is another file. It stands in the middle of a catch-up, with an entry of every kind.
+"""
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+
+from syncline.replica.database import Database
+from syncline.replica.entry import Edit, Entry, EntryOp, Refusal, SyncState
+from syncline.replica.schema import Identity
+from syncline.replica.step import Apply, Place, SaveEntries, SavePlace, Step
+from syncline_protocol.cursor import Seq
+from syncline_protocol.messages import Change
+
+__all__ = ["ENTRIES", "FILE", "IDENTITY", "PLACE", "SHOWN", "SYNCED"]
+
+FILE = Path(__file__).with_name("format-1.replica")
+IDENTITY = Identity("notes", "")
+TIME = 1_795_400_000_000
+SHOWN = {"k1": '{"n": 1.50}', "k2": '"zwei"', "k3": "3", "k4": '"' + "lang" * 2000 + '"'}
+
+#: Seqs 1 to 4 are shown; 5 deleted k2 and 6 added k6, neither of which can be seen before the catch-up ends.
+PLACE = Place("store-1", "inc1:6", "inc1:0", built=1, shown=1, horizon=Seq(4))
+
+ENTRIES = [
+    Entry(1, (EntryOp("e1", '{"n":1.0}'),), TIME),
+    Entry(2, (EntryOp("k1"), EntryOp("e2", '"neu"')), TIME + 1, returned=True),
+    Entry(3, (EntryOp("gone"),), TIME + 2, atomic=False),
+    Entry(
+        4,
+        (EntryOp("k3"), EntryOp("d/a/4", '"ours"')),
+        TIME + 3,
+        edits=(Edit("d", "a", "d/a/4", "k3", "3", "merge"),),
+        refusal=Refusal("refused", ("gone", "skipped"), head="inc1:9"),
+    ),
+    Entry(5, (EntryOp("e5", "5"),), TIME + 4, SyncState.ACKED, at="inc1:7", seqs=(Seq(7),)),
+    Entry(
+        6,
+        (EntryOp("k1", "6"),),
+        TIME + 5,
+        SyncState.REJECTED,
+        refusal=Refusal("conflict", ("conflict",), "some_code", "somebody else was first", "inc1:4"),
+    ),
+]
+SYNCED = [Entry(7, (EntryOp("k4", SHOWN["k4"]),), TIME + 6, SyncState.SYNCED, at="inc1:4", seqs=(Seq(4),))]
+
+
+async def write(path: str) -> None:
+    """Write the file with the code as it is now."""
+    db = await Database.open(path, IDENTITY)
+    added = [Change(Seq(n), "ADD", key, TIME + n, _raw(text)) for n, (key, text) in enumerate(SHOWN.items(), 1)]
+    shown = Place("store-1", "inc1:4", "inc1:0", horizon=Seq(4))
+    await _commit(db, shown, Apply(1, added, None), SaveEntries(ENTRIES + SYNCED))
+    staged = [Change(Seq(5), "DELETE", "k2", TIME + 5), Change(Seq(6), "ADD", "k6", TIME + 6, _raw("6"))]
+    await _commit(db, PLACE, Apply(1, staged, Seq(4)))
+    await db.close()
+
+
+async def _commit(db: Database, place: Place, *steps: Step) -> None:
+    await db.commit([*steps, SavePlace(place)], place)
+    db.refresh()
+
+
+def _raw(text: str) -> msgspec.Raw:
+    return msgspec.Raw(text.encode())
+
+
+if __name__ == "__main__":
+    assert not FILE.exists(), f"{FILE} is not to be made again"
+    asyncio.run(write(str(FILE)))
+    FILE.with_name(FILE.name + "-lock").unlink()
