@@ -119,7 +119,7 @@ class Rules:
                 assert path is not None, edit
                 if edit.document in created or _marker_lives(path, base):
                     self._remake_edit(remake, edit, path, texts[edit.key], statuses, base, new_key)
-                elif entry.returned:
+                elif entry.returned and not _was_deleted(path, statuses):
                     # The server lost the document, not somebody who deleted it: whoever made it brings it back.
                     raise _NotYet
                 else:
@@ -198,6 +198,11 @@ def _refusal_of(entry: Entry, clash: _Clash) -> Refusal:
     message = f"{clash.edit.attribute!r} of {clash.edit.document} was set to {clash.theirs[:200]} by somebody else"
     head = entry.refusal.head if entry.refusal else None
     return Refusal("conflict", entry.refusal.ops if entry.refusal else (), message=message, head=head)
+
+
+def _was_deleted(path: DocumentPath, statuses: Mapping[str, str]) -> bool:
+    """Whether a record of the document was there in this log and has been deleted."""
+    return any(status == "gone" for key, status in statuses.items() if key.startswith(path.prefix))
 
 
 def _live(path: DocumentPath, attribute: str, base: Base) -> list[Row]:

@@ -254,7 +254,7 @@ class Desk:
     ) -> None:
         self.group.reports += reports
         # None of these was sent yet, as they come after this one.
-        followers = [other for key in renamed for other in self.outbox.of_key(key) if other.id != entry.id]
+        followers = [other for key in renamed for other in self.outbox.of_key(key) if other.id > entry.id]
         if ops:
             self.group.save(self.outbox.put(msgspec.structs.replace(entry, ops=ops, edits=edits, refusal=None)))
         else:
@@ -270,7 +270,7 @@ class Desk:
 
 
 def _with_other_names(entry: Entry, renamed: dict[str, str]) -> Entry:
-    """Return an entry that builds on keys which have another name now."""
-    ops = tuple([msgspec.structs.replace(op, key=renamed.get(op.key, op.key)) for op in entry.ops])
+    """Return an entry that deletes records which have another name now."""
+    ops = tuple([EntryOp(renamed.get(op.key, op.key)) if op.text is None else op for op in entry.ops])
     edits = tuple([msgspec.structs.replace(e, on=renamed.get(e.on, e.on)) if e.on else e for e in entry.edits])
     return msgspec.structs.replace(entry, ops=ops, edits=edits)
