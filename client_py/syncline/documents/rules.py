@@ -2,7 +2,8 @@
 
 Pure but for the application's own merge functions. The rules, per attribute:
 
-- the document is gone: the change is dropped, and that is reported;
+- the document was deleted: the change is dropped, and that is reported; one that the server lost, and that nobody has
+  brought back after a while, is rejected, so that the application decides;
 - `last`: ours is put in the place of theirs; so the last one to arrive stands, everywhere;
 - `merge`: the application's function makes one value of both;
 - `report`: the write is rejected, and the application decides: `retry` overwrites, `discard` leaves theirs.
@@ -81,7 +82,7 @@ class _Clash(Exception):
 
 
 class _NotYet(Exception):
-    """The function that merges this attribute is not known yet, or the document is not back yet."""
+    """The function that merges this attribute is not known yet."""
 
 
 @dataclass(slots=True)
@@ -120,8 +121,8 @@ class Rules:
                 if edit.document in created or _marker_lives(path, base):
                     self._remake_edit(remake, edit, path, texts[edit.key], statuses, base, new_key)
                 elif entry.returned and not _was_deleted(path, statuses):
-                    # The server lost the document, not somebody who deleted it: whoever made it brings it back.
-                    raise _NotYet
+                    # The server lost the document, and nobody has brought it back in the time that one waits for that.
+                    return Conflict(_lost(entry, edit))
                 else:
                     remake.reports.append(EditDropped(edit.document, edit.attribute))
         except _Clash as clash:
@@ -198,6 +199,12 @@ def _refusal_of(entry: Entry, clash: _Clash) -> Refusal:
     message = f"{clash.edit.attribute!r} of {clash.edit.document} was set to {clash.theirs[:200]} by somebody else"
     head = entry.refusal.head if entry.refusal else None
     return Refusal("conflict", entry.refusal.ops if entry.refusal else (), message=message, head=head)
+
+
+def _lost(entry: Entry, edit: Edit) -> Refusal:
+    message = f"{edit.document} is not on the server: it lost it, and whoever made it has not brought it back"
+    head = entry.refusal.head if entry.refusal else None
+    return Refusal("absent", entry.refusal.ops if entry.refusal else (), message=message, head=head)
 
 
 def _was_deleted(path: DocumentPath, statuses: Mapping[str, str]) -> bool:
