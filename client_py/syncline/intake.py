@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from syncline_protocol import messages
-from syncline_protocol.cursor import NOW, START, Cursor, parse_cursor
+from syncline_protocol.cursor import NOW, START, Cursor, lineage_with, parse_cursor
 
 from .errors import ClientClosed, SubscriptionEnded, SubscriptionRefused
 from .event import Behind, CaughtUp, Restarted, Rewound
@@ -117,6 +117,8 @@ class Intake(Follower):
             return
         self._fruitless = 0
         self.resume_at = message.to
+        if self.known is not None:
+            self.known = lineage_with(self.known, message.from_, message.to)
         if message.changes:
             self._undelivered += len(message.changes)
             self._put(message, frame_bytes)

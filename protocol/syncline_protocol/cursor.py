@@ -30,6 +30,7 @@ __all__ = [
     "Seq",
     "Snapshot",
     "decide_resume",
+    "lineage_with",
     "parse_cursor",
 ]
 
@@ -178,6 +179,21 @@ class Lineage:
         if any(a.first_seq >= b.first_seq for a, b in pairwise(entries)):
             raise CursorInvalid("lineage entries are in ascending order of their first seq")
         return cls(tuple(entries))
+
+
+def lineage_with(lineage: str, from_: Cursor, to: Cursor) -> str:
+    """Return the lineage that a client keeps, with the incarnation that a batch has brought, if it is a new one.
+
+    When exactly that one began cannot be told from the batch, so it counts from the first position that may be its own:
+    a rewind then reaches at most a batch too far back, where without it nothing would be known to be in common.
+    """
+    before, after = parse_cursor(from_), parse_cursor(to)
+    if before.incarnation == after.incarnation:
+        return lineage
+    known = Lineage.parse(lineage)
+    if any(entry.incarnation == after.incarnation for entry in known.entries):
+        return lineage
+    return known.extended(after.incarnation, Seq(before.seq + 1)).to_text()
 
 
 def decide_resume(lineage: Lineage, head: Seq, after: Position, known: Lineage | None) -> Resumption:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncline_protocol.cursor import (
+    Cursor,
     Entry,
     Lineage,
     Position,
@@ -16,6 +17,7 @@ from syncline_protocol.cursor import (
     Seq,
     Snapshot,
     decide_resume,
+    lineage_with,
     parse_cursor,
 )
 from syncline_protocol.errors import CursorInvalid
@@ -275,3 +277,15 @@ def _common(held: list[int], contents: list[int]) -> int:
 def _same_names(log: Log, after: str) -> bool:
     seq = parse_cursor(after).seq
     return seq <= len(log.contents) and log.lineage.cursor(seq) == after
+
+
+def test_a_lineage_takes_up_the_incarnation_that_a_batch_brings() -> None:
+    assert lineage_with("a@0", Cursor("a:5"), Cursor("a:9")) == "a@0"
+    assert lineage_with("a@0", Cursor("a:5"), Cursor("b:9")) == "a@0,b@6"
+    assert lineage_with("a@0,b@8", Cursor("a:5"), Cursor("b:9")) == "a@0,b@8"
+
+
+def test_a_restore_after_such_a_batch_is_a_rewind_and_reaches_far_enough_back() -> None:
+    known = Lineage.parse(lineage_with("a@0", Cursor("a:5"), Cursor("b:9")))
+    restored = Lineage.parse("a@0,c@8")
+    assert decide_resume(restored, Seq(8), Position("b", Seq(9)), known) == Rewind(Seq(5))

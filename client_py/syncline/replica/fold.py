@@ -17,7 +17,7 @@ from enum import Enum
 import msgspec
 
 from syncline_protocol import messages
-from syncline_protocol.cursor import START, Seq, parse_cursor
+from syncline_protocol.cursor import START, Seq, lineage_with, parse_cursor
 from syncline_protocol.digest import digest_text
 from syncline_protocol.limits import SEQ_MAX
 from syncline_protocol.ranges import Range, format_ranges, parse_ranges
@@ -186,7 +186,9 @@ class FeedFold:
         to = parse_cursor(message.to).seq
         self.head = max(self.head, to)
         horizon = None if shown or not self.shows_built else self.place.horizon
-        place = msgspec.structs.replace(self.place, cursor=message.to)
+        assert self.place.lineage is not None, "a feed was opened before"
+        lineage = lineage_with(self.place.lineage, message.from_, message.to)
+        place = msgspec.structs.replace(self.place, cursor=message.to, lineage=lineage)
         if shown:
             place = msgspec.structs.replace(place, horizon=to)
         steps: tuple[Step, ...] = (Apply(self.place.built, changes, horizon),) if changes else ()
