@@ -93,7 +93,9 @@ class FakeStore:
         return self.head
 
     def restore(self, to: int, incarnation: str) -> None:
-        """Forget what is above a position; what comes next bears another name."""
+        """Forget what is above a position, or above the last one that splits no transaction; mint an incarnation."""
+        while to in self._inside:
+            to -= 1
         del self.rows[to:]
         self._inside = {seq for seq in self._inside if seq < to}
         self.lineage = self.lineage.extended(incarnation, Seq(to + 1))

@@ -122,3 +122,14 @@ async def test_a_client_is_opened_once(server: FakeServer, clock: FakeClock) -> 
             await client.__aenter__()
     with pytest.raises(Misuse, match="opened once"):
         await client.__aenter__()
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_a_client_that_is_closed_while_its_connection_is_being_lost_ends(server: FakeServer, turns: int) -> None:
+    async with syncline.connect(server.url, clock=FakeClock(chance=0.0)) as client:
+        server.connections[0].socket.transport.abort()
+        while client.state is not ConnectionState.LIVE or server.connections:
+            await asyncio.sleep(0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await soon(client.aclose())
