@@ -48,7 +48,7 @@ def running(server: FakeServer) -> Iterator[None]:
 
 def test_the_help_names_every_command_and_every_exit_code() -> None:
     text = syncline("--help").output
-    for command in ("add", "delete", "doctor", "dump", "get", "load", "serve", "stores", "tail"):
+    for command in ("add", "delete", "doctor", "dump", "get", "load", "outbox", "serve", "stores", "tail"):
         assert f"\n  {command}" in text
     for code, meaning in EXIT_CODES.items():
         assert f"{code}" in text

@@ -12,6 +12,7 @@ from .dump import dump
 from .frame import EXIT_CODES, url_option
 from .group import CommandGroup
 from .load import load
+from .outbox import outbox
 from .records import add, delete, get
 from .stores import stores
 from .tail import tail
@@ -31,5 +32,5 @@ def main(url: str) -> None:
     """
 
 
-for _command in (add, delete, doctor, dump, get, load, stores, tail):
+for _command in (add, delete, doctor, dump, get, load, outbox, stores, tail):
     main.add_command(_command)

@@ -13,7 +13,18 @@ from syncline.errors import LocalFileCorrupt, LocalFileInvalid, LocalFileTooNew
 
 from .step import Generation, Place
 
-__all__ = ["FORMAT_VERSION", "Identity", "create", "create_generation", "is_new", "read_place", "records_of"]
+__all__ = [
+    "FORMAT_VERSION",
+    "Identity",
+    "create",
+    "create_generation",
+    "index_keys",
+    "is_empty",
+    "is_new",
+    "read_identity",
+    "read_place",
+    "records_of",
+]
 
 FORMAT_VERSION = 1
 
@@ -77,6 +88,24 @@ def is_new(db: sqlite3.Connection, path: str, identity: Identity) -> bool:
         LocalFileInvalid: it is no replica, or one of something else.
         LocalFileCorrupt: it lacks what every replica has.
     """
+    if is_empty(db, path):
+        return True
+    found = read_identity(db, path)
+    if found.store != identity.store:
+        raise LocalFileInvalid(
+            path, f"it is a replica of the store {found.store!r}, not of {identity.store!r}", hint="one file per store"
+        )
+    if found.prefix != identity.prefix:
+        raise LocalFileInvalid(
+            path,
+            f"it holds the keys that begin with {found.prefix!r}, not with {identity.prefix!r}",
+            hint="give a replica of another part of the store another path",
+        )
+    return False
+
+
+def is_empty(db: sqlite3.Connection, path: str) -> bool:
+    """Return whether nothing is in a database; if there is, check that it is a replica. Raises as `is_new`."""
     (version,) = db.execute("PRAGMA user_version").fetchone()
     (application,) = db.execute("PRAGMA application_id").fetchone()
     if (version, application) == (0, 0) and db.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,):
@@ -87,8 +116,15 @@ def is_new(db: sqlite3.Connection, path: str, identity: Identity) -> bool:
         raise LocalFileTooNew(path, version, FORMAT_VERSION)
     if version < 1:
         raise LocalFileCorrupt(path, f"it has format {version}")
-    _check_identity(db, path, identity)
     return False
+
+
+def read_identity(db: sqlite3.Connection, path: str) -> Identity:
+    """Return what it is a replica of. Raises `LocalFileCorrupt` if it does not say that."""
+    names = msgspec.convert(dict(db.execute("SELECT name, value FROM meta")), dict[str, str])
+    if not {"store", "prefix", "place"} <= names.keys():
+        raise LocalFileCorrupt(path, "it does not say what it is a replica of")
+    return Identity(names["store"], names["prefix"])
 
 
 def create(db: sqlite3.Connection, identity: Identity) -> None:
@@ -104,23 +140,6 @@ def create(db: sqlite3.Connection, identity: Identity) -> None:
     db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
     db.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
     db.execute("COMMIT")
-
-
-def _check_identity(db: sqlite3.Connection, path: str, identity: Identity) -> None:
-    names = msgspec.convert(dict(db.execute("SELECT name, value FROM meta")), dict[str, str])
-    if not {"store", "prefix", "place"} <= names.keys():
-        raise LocalFileCorrupt(path, "it does not say what it is a replica of")
-    found = Identity(names["store"], names["prefix"])
-    if found.store != identity.store:
-        raise LocalFileInvalid(
-            path, f"it is a replica of the store {found.store!r}, not of {identity.store!r}", hint="one file per store"
-        )
-    if found.prefix != identity.prefix:
-        raise LocalFileInvalid(
-            path,
-            f"it holds the keys that begin with {found.prefix!r}, not with {identity.prefix!r}",
-            hint="give a replica of another part of the store another path",
-        )
 
 
 def read_place(db: sqlite3.Connection) -> Place:

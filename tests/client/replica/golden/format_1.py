@@ -13,7 +13,7 @@ from syncline.replica.database import Database
 from syncline.replica.entry import Edit, Entry, EntryOp, Refusal, SyncState
 from syncline.replica.schema import Identity
 from syncline.replica.step import Apply, Place, SaveEntries, SavePlace, Step
-from syncline_protocol.cursor import Seq
+from syncline_protocol.cursor import Cursor, Seq
 from syncline_protocol.messages import Change
 
 __all__ = ["ENTRIES", "FILE", "IDENTITY", "PLACE", "SHOWN", "SYNCED"]
@@ -35,18 +35,18 @@ ENTRIES = [
         (EntryOp("k3"), EntryOp("d/a/4", '"ours"')),
         TIME + 3,
         edits=(Edit("d", "a", "d/a/4", "k3", "3", "merge"),),
-        refusal=Refusal("refused", ("gone", "skipped"), head="inc1:9"),
+        refusal=Refusal("refused", ("gone", "skipped"), head=Cursor("inc1:9")),
     ),
-    Entry(5, (EntryOp("e5", "5"),), TIME + 4, SyncState.ACKED, at="inc1:7", seqs=(Seq(7),)),
+    Entry(5, (EntryOp("e5", "5"),), TIME + 4, SyncState.ACKED, at=Cursor("inc1:7"), seqs=(Seq(7),)),
     Entry(
         6,
         (EntryOp("k1", "6"),),
         TIME + 5,
         SyncState.REJECTED,
-        refusal=Refusal("conflict", ("conflict",), "some_code", "somebody else was first", "inc1:4"),
+        refusal=Refusal("conflict", ("conflict",), "some_code", "somebody else was first", Cursor("inc1:4")),
     ),
 ]
-SYNCED = [Entry(7, (EntryOp("k4", SHOWN["k4"]),), TIME + 6, SyncState.SYNCED, at="inc1:4", seqs=(Seq(4),))]
+SYNCED = [Entry(7, (EntryOp("k4", SHOWN["k4"]),), TIME + 6, SyncState.SYNCED, at=Cursor("inc1:4"), seqs=(Seq(4),))]
 
 
 async def write(path: str) -> None:
