@@ -175,7 +175,7 @@ class Connection:
             while True:
                 error = await self._attempt()
                 if self._ended_by is not None:
-                    # It was closed, and a task group that ends by an error takes in a cancellation that comes meanwhile.
+                    # It was closed; a task group that ends by an error takes in a cancellation that comes meanwhile.
                     return
                 if self._is_final(error):
                     self._finish(error)

@@ -147,7 +147,8 @@ async def count_frames(server: FakeServer) -> int:
 async def test_a_cut_at_any_frame_changes_nothing_in_the_end(server: FakeServer, path: str | None) -> None:
     total = await count_frames(server)
     assert total > 30
-    for number in range(1, total + 1):
+    # With a file the restarts below are the harder test.
+    for number in range(1, total + 1, 1 if path is None else 3):
         print("cut at", number)
         run = Run(server, place(path, number), {number}, restarts=False)
         await run()
@@ -165,7 +166,7 @@ async def test_a_restart_after_a_cut_at_any_frame_changes_nothing_in_the_end(
 
 @pytest.mark.parametrize("every", [7, 11, 13])
 async def test_cuts_again_and_again_change_nothing_in_the_end(server: FakeServer, path: str | None, every: int) -> None:
-    for offset in range(0, every, 2):
+    for offset in range(0, every, 2 if path is None else 5):
         print("cut at", offset)
         run = Run(server, place(path, offset), set(range(offset + 1, 400, every)), restarts=path is not None)
         async with asyncio.timeout(20):
