@@ -14,7 +14,6 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TypeVar
 
@@ -23,6 +22,7 @@ import msgspec
 from syncline.errors import LocalFileCorrupt, LocalFileError, LocalFileFailed, LocalFileFull, LocalFileLocked
 from syncline_protocol.errors import RemoteProtocolError
 
+from .file_thread import FileThread
 from .schema import Identity, create, is_new
 
 __all__ = ["WAL_BYTES_MAX", "Explaining", "LocalFile"]
@@ -68,8 +68,7 @@ class LocalFile:
         self._real_path = os.path.realpath(path)
         self._lock: sqlite3.Connection | None = None
         self._writer: sqlite3.Connection | None = None
-        # Not a daemon: the interpreter waits for a transaction that is under way, and no thread is cut off in SQLite.
-        self._thread = ThreadPoolExecutor(1, "syncline-replica")
+        self._thread = FileThread()
 
     @classmethod
     async def open(cls, path: str, identity: Identity) -> "LocalFile":
