@@ -13,6 +13,7 @@ import msgspec
 
 from syncline_protocol.cursor import Cursor, Seq
 
+from .errors import Misuse
 from .value import JsonValue
 
 __all__ = ["Record", "Records"]
@@ -54,6 +55,8 @@ class Records:
         self._lines: AsyncIterator[bytes] | None = None
         self._cursor: Cursor | None = None
         self._is_open = False
+        self._is_over = False
+        self._broken_off_by: BaseException | None = None
 
     async def cursor(self) -> Cursor | None:
         """Return the position that the walk shows: subscribe after it to go on from there."""
@@ -64,6 +67,8 @@ class Records:
         return self
 
     async def __anext__(self) -> Record:
+        if self._is_over:
+            raise StopAsyncIteration
         lines = await self._open()
         try:
             return _decode_record.decode(await anext(lines))
@@ -71,6 +76,7 @@ class Records:
             await self.aclose()
             raise
         except BaseException as error:
+            self._broken_off_by = error
             # The context knows how to say what went wrong with the connection.
             self._is_open = False
             await self._opening.__aexit__(type(error), error, error.__traceback__)
@@ -78,6 +84,7 @@ class Records:
 
     async def aclose(self) -> None:
         """Stop the walk."""
+        self._is_over = True
         if self._is_open:
             self._is_open = False
             await self._opening.__aexit__(None, None, None)
@@ -92,8 +99,16 @@ class Records:
         await self.aclose()
 
     async def _open(self) -> AsyncIterator[bytes]:
+        if self._broken_off_by is not None:
+            # To stop here would look as if these were all records.
+            fault = f"the walk was broken off: {self._broken_off_by!r}"
+            raise Misuse(fault, hint="begin another one") from self._broken_off_by
         if self._lines is None:
-            response = await self._opening.__aenter__()
+            try:
+                response = await self._opening.__aenter__()
+            except BaseException as error:
+                self._broken_off_by = error
+                raise
             self._is_open = True
             cursor = response.headers.get("Syncline-Cursor")
             self._cursor = None if cursor is None else Cursor(cursor)

@@ -132,7 +132,9 @@ class Document(Generic[T]):
         return write
 
     @overload
-    def collection(self, name: str, *, on_conflict: "OnConflict | None" = None) -> "Collection[Any]": ...
+    def collection(
+        self, name: str, *, type: None = None, on_conflict: "OnConflict | None" = None
+    ) -> "Collection[Any]": ...
 
     @overload
     def collection(self, name: str, *, type: type[V], on_conflict: "OnConflict | None" = None) -> "Collection[V]": ...
@@ -161,6 +163,11 @@ class Document(Generic[T]):
 
     def __repr__(self) -> str:
         return f"Document({self.path!r}, {self.attributes!r})"
+
+    @property
+    def seen(self) -> Assembled:
+        """What it shows; for the collections."""
+        return self._seen
 
     @property
     def document_path(self) -> DocumentPath:

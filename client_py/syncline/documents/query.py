@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from .assemble import Assembled
 from .document import Document
 from .path import DocumentPath, split_key
 
@@ -57,6 +58,8 @@ class DocumentsQuery(Generic[T]):
         self._prefix = collection.collection_path.prefix
         self._above = tuple([path.prefix for path in collection.collection_path.above])
         self._found: dict[DocumentPath, Document[T]] = {}
+        # How they looked in the view. The application may have refreshed its documents since, or set them.
+        self._looked: dict[DocumentPath, Assembled] = {}
         self._dirty: set[DocumentPath] | None = set()
 
     def touch(self, keys: frozenset[str] | None) -> bool:
@@ -96,7 +99,9 @@ class DocumentsQuery(Generic[T]):
 
     def _look(self) -> dict[DocumentPath, Document[T]]:
         documents = {path: Document(self._collection, each) for path, each in self._collection.all_assembled().items()}
-        return {path: self._kept(path, document) for path, document in documents.items() if self._fits(document)}
+        now = {path: self._kept(path, document) for path, document in documents.items() if self._fits(document)}
+        self._looked = {path: self._looked[path] for path in now}
+        return now
 
     def _look_again(self, paths: set[DocumentPath]) -> dict[DocumentPath, Document[T]]:
         now = dict(self._found)
@@ -106,12 +111,15 @@ class DocumentsQuery(Generic[T]):
                 now[path] = self._kept(path, document)
             else:
                 now.pop(path, None)
+                self._looked.pop(path, None)
         return now
 
     def _kept(self, path: DocumentPath, document: Document[T]) -> Document[T]:
         """Return the document of the view before if it looks the same."""
-        before = self._found.get(path)
-        return before if before is not None and before == document else document
+        looked = self._looked.get(path)
+        self._looked[path] = document.seen
+        is_same = looked is not None and looked.versions == document.seen.versions
+        return self._found.get(path, document) if is_same else document
 
     def _fits(self, document: Document[T]) -> bool:
         return document.exists and (self._where is None or self._where(document))
