@@ -18,6 +18,7 @@ with live queries, and with collections of documents whose attributes can be set
 programs without asyncio.
 """
 
+from . import sync as sync
 from .client import Client, connect
 from .clock import Clock
 from .documents.attribute import Ref

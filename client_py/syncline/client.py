@@ -38,10 +38,10 @@ from .write import Add, AwaitedWrite, Delete, Written, check_write
 __all__ = ["Client", "connect"]
 
 #: What one subscription buffers while the application does not read. It holds some of the largest batches.
-_BUFFER_BYTES_MAX = 8 * 1024 * 1024
+BUFFER_BYTES_MAX = 8 * 1024 * 1024
 
 #: The outbox is held in memory too. This is room for a million small records, or weeks of a person's work.
-_OUTBOX_BYTES_MAX = 256 * 1024 * 1024
+OUTBOX_BYTES_MAX = 256 * 1024 * 1024
 
 
 def connect(
@@ -165,7 +165,7 @@ class Client:
     # --- reading ---
 
     def subscribe(
-        self, store: str, after: str = START, *, known: str | None = None, buffer_bytes_max: int = _BUFFER_BYTES_MAX
+        self, store: str, after: str = START, *, known: str | None = None, buffer_bytes_max: int = BUFFER_BYTES_MAX
     ) -> Subscription:
         """Follow the changes of a store.
 
@@ -191,7 +191,7 @@ class Client:
         *,
         prefix: str = "",
         create: bool = True,
-        outbox_bytes_max: int = _OUTBOX_BYTES_MAX,
+        outbox_bytes_max: int = OUTBOX_BYTES_MAX,
     ) -> Replica:
         """Open a replica of a store: its records on this machine, and an outbox for what is written offline.
 

@@ -1,0 +1,275 @@
+"""The client with methods that block: what a script, a notebook or a thread holds in its hands.
+
+    client = syncline.sync.connect()
+    client.add("notes", {"text": "hi"})
+    for change in client.subscribe("notes"):
+        print(change.key, change.value)
+
+A facade: the async client lives in a thread of its own (`loop_thread`), and every method carries one call over. It is
+closed with `close` or `with`, or when nobody holds it and what it made any more, or when the interpreter ends.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from types import TracebackType
+
+from syncline import client
+from syncline.clock import Clock
+from syncline.errors import ClientClosed
+from syncline.record import Record
+from syncline.status import ConnectionState, Status
+from syncline.write import Add, Delete, Written
+from syncline_protocol import START, Limits, messages
+
+from .loop_thread import LoopThread
+from .records import Records
+from .replica import Replica
+from .statuses import Statuses
+from .stores import Stores
+from .subscription import Subscription
+from .token import TokenSource, async_source
+
+__all__ = ["Client", "connect"]
+
+
+def connect(
+    url: str | None = None,
+    *,
+    client_name: str = "syncline-py",
+    token: TokenSource | None = None,
+    timeout: float = 10.0,
+    wait: bool = True,
+    clock: Clock | None = None,
+) -> "Client":
+    """Open a client, and return it. Use it with `with`, or close it with `close`.
+
+    Args:
+        url: where the server is, with http, https, ws or wss, and the prefix below which it is mounted, if it is. By
+            default the environment variable SYNCLINE_URL, else http://127.0.0.1:7171.
+        client_name: what the server's logs and console call this client.
+        token: what the server, or a proxy before it, knows the user by. A function is asked for one before every
+            attempt and every request over HTTP, and once more if what it gave is refused; it is called in a thread of
+            its own and may block. It raises `AuthRequired` if somebody has to log in first; anything else that it
+            raises is followed by another attempt.
+        timeout: how long to wait for the first connection, in seconds.
+        wait: return only once the server has answered, and raise `ConnectionFailed` if the first attempt fails. Without
+            it the client is there at once, and connects when it can.
+        clock: time and chance; for tests. It is used in the client's thread.
+
+    Raises:
+        ConnectionFailed: the server cannot be reached.
+        AddressInvalid: the URL is not one of a server.
+
+    After the first connection, or at once without `wait`, the client connects again for ever, with growing waits.
+    """
+    source = async_source(token)
+    inner = client.connect(url, client_name=client_name, token=source, timeout=timeout, wait=wait, clock=clock)
+    thread = LoopThread()
+    try:
+        thread.enter(inner)
+    except BaseException:
+        thread.end()
+        raise
+    return Client(thread, inner)
+
+
+class Client:
+    """A connection to a server; made by `connect`. All methods may be called from any thread.
+
+    Attributes:
+        stores: create, drop and list stores.
+        url: where the server is.
+    """
+
+    def __init__(self, thread: LoopThread, inner: client.Client) -> None:
+        self.url = inner.url
+        self.stores = Stores(thread, inner.stores)
+        self._thread = thread
+        self._inner = inner
+
+    # --- closing ---
+
+    def close(self) -> None:
+        """Close the replicas and the connection, and end everything that waits for them with `ClientClosed`."""
+        self._thread.end()
+
+    def __enter__(self) -> "Client":
+        if self.state is ConnectionState.CLOSED:
+            raise ClientClosed(hint="make another one with connect()")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- writing ---
+
+    def add(
+        self,
+        store: str,
+        value: object,
+        key: str | None = None,
+        *,
+        store_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Written:
+        """Add a record and wait until the server has stored it.
+
+        While the server cannot be reached it waits. A write that was sent and not answered is sent again, unchanged,
+        and has one effect. Several threads may write at once; what they write travels together.
+
+        Args:
+            store: the name of the store.
+            value: any JSON-able object, or `Json` for exact text.
+            key: by default one that sorts by time; it is in the result.
+            store_id: refuse if the store of this name is another one.
+            timeout: seconds to wait at most.
+
+        Raises:
+            WriteRefused: the key was used for another value, the value breaks a rule, or the like.
+            TimeoutError: it took longer; it is not known whether it was stored. To make sure, add it again with the
+                same key and value: that has one effect.
+            ClientClosed: the client was closed first; it is not known whether it was stored.
+        """
+        return self._thread.run(self._inner.add(store, value, key, store_id=store_id), timeout)
+
+    def delete(self, store: str, key: str, *, store_id: str | None = None, timeout: float | None = None) -> Written:
+        """Delete a record. One that is deleted already is `dup`. Otherwise as `add`."""
+        return self._thread.run(self._inner.delete(store, key, store_id=store_id), timeout)
+
+    def write(
+        self,
+        store: str,
+        ops: Iterable[Add | Delete],
+        *,
+        atomic: bool = True,
+        store_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Written:
+        """Make several changes to one store, all or none. Otherwise as `add`.
+
+        Args:
+            atomic: with False each op is decided alone; the result may be `partial`, and its `ops` say of each what
+                became of it.
+        """
+        return self._thread.run(self._inner.write(store, list(ops), atomic=atomic, store_id=store_id), timeout)
+
+    # --- reading ---
+
+    def subscribe(
+        self,
+        store: str,
+        after: str = START,
+        *,
+        known: str | None = None,
+        buffer_bytes_max: int = client.BUFFER_BYTES_MAX,
+    ) -> Subscription:
+        """Follow the changes of a store: `for change in client.subscribe("notes")`.
+
+        Args:
+            store: the name of the store.
+            after: `start`, `now`, or the `cursor` of a change or of an earlier subscription.
+            known: the `lineage` that was saved with the cursor.
+            buffer_bytes_max: how much is kept while the application does not read.
+
+        Raises:
+            Misuse: this client is subscribed to the store already.
+        """
+        inner = self._inner.subscribe
+        return self._thread.call(
+            lambda: Subscription(self._thread, inner(store, after, known=known, buffer_bytes_max=buffer_bytes_max))
+        )
+
+    def replica(
+        self,
+        store: str,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        prefix: str = "",
+        create: bool = True,
+        outbox_bytes_max: int = client.OUTBOX_BYTES_MAX,
+    ) -> Replica:
+        """Open a replica of a store: its records on this machine, and an outbox for what is written offline.
+
+        Args:
+            store: the name of the store.
+            path: an SQLite file, made if it is not there; one file per replica. Without one it is in memory, and ends
+                with the program.
+            prefix: hold the records with these keys only.
+            create: create the store if the server does not have it, and this replica has never met it.
+            outbox_bytes_max: how much may wait to be sent; a write beyond that raises `OutboxFull`.
+
+        Raises:
+            LocalFileError: the file cannot be used; which of them says why.
+            Misuse: this client follows the store already.
+        """
+        opening = self._inner.replica(store, path, prefix=prefix, create=create, outbox_bytes_max=outbox_bytes_max)
+        return Replica(self._thread, self._thread.run(opening))
+
+    def get(self, store: str, key: str) -> Record | None:
+        """Return a live record, or None.
+
+        Raises:
+            RequestRefused: there is no such store.
+            ConnectionFailed: the server cannot be reached.
+        """
+        return self._thread.run(self._inner.get(store, key))
+
+    def records(self, store: str) -> Records:
+        """Walk over the live records of a store, in the order of their seqs, as they were at one position."""
+        return Records(self._thread, self._inner.records(store))
+
+    # --- what the connection does ---
+
+    @property
+    def status(self) -> Status:
+        """The connection at this moment."""
+        return self._inner.status
+
+    @property
+    def state(self) -> ConnectionState:
+        """Where the connection stands."""
+        return self._inner.state
+
+    def statuses(self) -> Statuses[Status]:
+        """Iterate over the status: what it is now, and each time that it changes, up to CLOSED.
+
+        Short-lived ones may be left out.
+        """
+        return Statuses(self._thread, self._inner.statuses)
+
+    def on_status(self, callback: Callable[[Status], None]) -> Callable[[], None]:
+        """Call `callback` with the status each time that it changes. Returns what ends that.
+
+        It is called in the client's thread and misses none. It must not wait, and holds up everything else; what it
+        raises goes to the log of asyncio.
+        """
+        stop = self._thread.call(lambda: self._inner.on_status(callback))
+        return lambda: self._thread.call(stop)
+
+    def authenticate(self, token: TokenSource | None = None) -> None:
+        """Try again in NEEDS_AUTH, after somebody has logged in.
+
+        Args:
+            token: another token, or another function that gives one. By default the one there is.
+
+        In other states the token is for the next attempt to connect, and for the next request over HTTP.
+        """
+        source = async_source(token)
+        self._thread.call(lambda: self._inner.authenticate(source))
+
+    @property
+    def welcome(self) -> messages.Welcome | None:
+        """What the server said of itself when it was reached last."""
+        return self._inner.welcome
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds that the server announced, or those of this version of the protocol."""
+        return self._inner.limits
+
+    @property
+    def unanswered_writes(self) -> int:
+        """How many writes the server has not answered yet."""
+        return self._inner.unanswered_writes
