@@ -104,7 +104,7 @@ def _neighbour(whole: str, step: int) -> str | None:
 
 
 def _fraction(low: str, high: str | None, randbelow: _RandBelow) -> str:
-    """Return a fraction between two others, or between one and the whole; from the middle, so that both sides keep room.
+    """Return a fraction between two others, or between one and the whole; from the middle, so both sides keep room.
 
     It is as short as a choice among `_CHOICES_MIN` allows.
     """
