@@ -3,8 +3,12 @@
 `tests/test_docs.py` fails when a page differs from what this makes, so the pages cannot fall behind.
 """
 
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from syncline_protocol.errors import CLOSE_CODES, ERROR_CODES
 from syncline_protocol.limits import DEFAULT_LIMITS, HEARTBEAT_S, HELLO_TIMEOUT_S, SILENCE_MAX_S, VALUE_DEPTH_MAX
@@ -12,6 +16,7 @@ from syncline_server.metrics import SERIES
 from syncline_server.settings import Settings, env_name, flag_name
 
 FOLDER = Path(__file__).parent / "reference"
+BEHAVIOUR = Path(__file__).parents[1] / "protocol" / "behaviour"
 
 
 def settings_page() -> str:
@@ -106,11 +111,62 @@ def metrics_page() -> str:
 """
 
 
+def behaviour_page() -> str:
+    """Return `client-behaviour.md`."""
+    feed, outbox = (yaml.safe_load((BEHAVIOUR / f"{name}.yaml").read_text()) for name in ("feed", "outbox"))
+    template = (FOLDER / "client-behaviour.template").read_text()
+    texts = {
+        "feed-states": _meanings(feed["states"], "state"),
+        "feed-table": _behaviour(feed, _feed_cell),
+        "outbox-states": _meanings(outbox["states"], "state"),
+        "outbox-table": _behaviour(outbox, _outbox_cell),
+    }
+    for name, text in texts.items():
+        template = template.replace(f"{{{{{name}}}}}", text)
+    return template
+
+
+def _meanings(meanings: dict[str, str], heading: str) -> str:
+    rows = [f"| `{name}` | {meaning} |" for name, meaning in meanings.items()]
+    return "\n".join([f"| {heading} | meaning |", "|---|---|", *rows])
+
+
+def _behaviour(table: dict[str, Any], cell: Callable[[Any], str]) -> str:
+    states = list(table["states"])
+    head = ["| event | " + " | ".join(f"`{state}`" for state in states) + " |", "|---" * (len(states) + 1) + "|"]
+    rows = [
+        f"| {meaning} | " + " | ".join(cell(table["table"][state][event]) for state in states) + " |"
+        for event, meaning in table["events"].items()
+    ]
+    return "\n".join(head + rows)
+
+
+def _feed_cell(cell: Any) -> str:
+    if cell == "never":
+        return "-"
+    saved = {"emptied": "; begins an empty generation", "branched": "; begins one of the common part"}
+    result = cell.get("result", "").replace("_", " ")
+    return f"{result}{saved.get(cell['built'], '')}{_next(cell)}" or "stays"
+
+
+def _outbox_cell(cell: Any) -> str:
+    if cell == "never":
+        return "-"
+    if "plain" not in cell:
+        return _next(cell).strip() or "stays"
+    return ", ".join(f"{kind} {_next(own).strip()}" for kind, own in cell.items())
+
+
+def _next(cell: dict[str, str]) -> str:
+    return f" → `{cell['next']}`" if "next" in cell else ""
+
+
 PAGES = {
     "settings.md": settings_page,
     "errors.md": errors_page,
     "limits.md": limits_page,
     "metrics.md": metrics_page,
+    "client-behaviour.md": behaviour_page,
 }
 
 
