@@ -200,7 +200,8 @@ class ReplicaFeed(Follower):
 
     def _put(self, item: FeedItem, frame_bytes: int = 0) -> None:
         # What comes before the server has let go is of no use, and once the keeper has ended, nobody takes it.
-        if (self._must_leave or self.is_closing) and not isinstance(item, Lost | Answered):
+        is_wanted = self.phase is Phase.OPEN and not self._must_leave and not self.is_closing
+        if not is_wanted and not isinstance(item, Lost | Answered):
             return
         self.items.append((item, frame_bytes))
         self._bytes += frame_bytes

@@ -3,7 +3,7 @@
     IDLE ──resume, snapshot──> CATCHING_UP ──CAUGHT_UP, and it is equal──> LIVE ──BEHIND──> CATCHING_UP
       └──rewind, reconcile──> LISTING ──last LIVE──> CATCHING_UP         any ──connection lost, ENDED──> IDLE
 
-`protocol/behaviour/feed.yaml` is the whole table. Invariants:
+`protocol/behaviour/feed.yaml` is the whole table; what is illegal in it is a mistake of the caller here. Invariants:
 
 - the cursor and the rows of a batch are in one local transaction (PROTOCOL 11.1.1), so there is none between them;
 - nothing that a catch-up brings can be seen before CAUGHT_UP, and then all of it (P4);
@@ -43,6 +43,10 @@ class Stage(Enum):
     LISTING = "listing"
     CATCHING_UP = "catching_up"
     LIVE = "live"
+
+
+#: Where batches come. The session lets no message of the server come elsewhere (PROTOCOL 2.3.4, 5.5.2).
+_FOLLOWING = frozenset({Stage.CATCHING_UP, Stage.LIVE})
 
 
 class Result(Enum):
@@ -162,6 +166,7 @@ class FeedFold:
 
     def live(self, message: messages.Live) -> Folded:
         """Take LIVE."""
+        assert self.stage is not Stage.IDLE
         if self.stage is not Stage.LISTING:
             return Folded(Result.NOTED)
         self._live += parse_ranges(message.seqs, ranges_max=_LIVE_RANGES_MAX)
@@ -182,6 +187,8 @@ class FeedFold:
 
     def batch(self, message: messages.Batch, changes: list[messages.Change]) -> Folded:
         """Take a BATCH; `changes` are those of it that the replica holds."""
+        assert self.stage in _FOLLOWING, self.stage
+        assert message.from_ == self.place.cursor, (message.from_, self.place.cursor)
         shown = self.stage is Stage.LIVE
         to = parse_cursor(message.to).seq
         self.head = max(self.head, to)
@@ -196,6 +203,7 @@ class FeedFold:
 
     def behind(self, message: messages.Behind) -> Folded:
         """Take BEHIND."""
+        assert self.stage in _FOLLOWING, self.stage
         self.stage, self._caught_up = Stage.CATCHING_UP, None
         self.head = max(self.head, parse_cursor(message.head).seq)
         return Folded(Result.FELL_BEHIND)
@@ -204,13 +212,14 @@ class FeedFold:
 
     def next_fetch(self, tally: Tally) -> str | None:
         """Return the ranges to FETCH now; None if nothing is missing, or something is being fetched."""
-        if self.stage not in (Stage.CATCHING_UP, Stage.LIVE) or self._fetching or not tally.missing:
+        if self.stage not in _FOLLOWING or self._fetching or not tally.missing:
             return None
         self._fetching = _first_of(tally.missing)
         return format_ranges(self._fetching)
 
     def fill(self, message: messages.Fill, changes: list[messages.Change]) -> Folded:
         """Take FILL."""
+        assert self.stage in _FOLLOWING, self.stage
         if not self._fetching:
             return Folded(Result.NOTED)
         done = self._fetching if message.last else ()
@@ -222,6 +231,7 @@ class FeedFold:
 
     def caught_up(self, message: messages.CaughtUp, tally: Tally) -> Folded:
         """Take CAUGHT_UP; `tally` is that at the cursor."""
+        assert self.stage in _FOLLOWING, self.stage
         if tally.missing:
             self._caught_up = message
             return Folded(Result.FETCHES)
