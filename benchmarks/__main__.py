@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .bench import Bench, Benchmark
 from .catchup import catchup
+from .client_kills import client_kills
 from .commit import commit
 from .connections import memory, storm
 from .fanout import fanout, latency
@@ -35,6 +36,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "storm": storm,
     "replica": replica,
     "kills": kills,
+    "client-kills": client_kills,
 }
 
 
