@@ -11,10 +11,11 @@ import msgspec
 from syncline.errors import Misuse
 from syncline.value import JsonValue, encode_value
 from syncline_protocol import Limits
+from syncline_protocol.errors import ValueInvalid
 
 from .path import DocumentPath
 
-__all__ = ["Ref", "decode_attribute", "encode_attribute", "plain_attribute"]
+__all__ = ["Ref", "decode_attribute", "encode_attribute", "plain_attribute", "with_references"]
 
 _decode = msgspec.json.Decoder().decode
 
@@ -52,7 +53,11 @@ def encode_attribute(value: object, limits: Limits) -> bytes:
     Raises:
         ValueInvalid: it cannot be said in JSON, or breaks a rule of PROTOCOL 3.3.
     """
-    return encode_value(_wrap(value), limits)
+    try:
+        wrapped = _wrap(value)
+    except RecursionError as error:
+        raise ValueInvalid("value_invalid", "the value is nested too deep, or in itself") from error
+    return encode_value(wrapped, limits)
 
 
 def _wrap(value: object) -> object:
@@ -71,6 +76,17 @@ def _is_special(value: dict[Any, Any]) -> bool:
         return False
     (name,) = value
     return isinstance(name, str) and name.startswith("$")
+
+
+def with_references(built: Any) -> Any:
+    """Return what an object was built down to with its references as `Ref` again: as JSON they look like its own."""
+    if isinstance(built, dict):
+        if _is_special(built) and isinstance(path := built.get("$ref"), str):
+            return _reference(path)
+        return {name: with_references(item) for name, item in built.items()}
+    if isinstance(built, list | tuple):
+        return [with_references(item) for item in built]
+    return built
 
 
 def decode_attribute(text: str) -> Any:

@@ -9,12 +9,14 @@ A facade over the records of a replica. What is written is worked out inside of 
 comes between the look at what is there and the write; `edits` says what, `rules` what becomes of it later.
 """
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from syncline.errors import DocumentError, DocumentGone, Misuse, WriteRefused
 from syncline.replica.entry import Edit, Entry, EntryOp
+from syncline.replica.message import message_of
 from syncline.replica.record import LocalRecord
 from syncline.replica.watch import Watch
 from syncline.replica.write import Write
@@ -24,13 +26,13 @@ from syncline_protocol import Limits
 from syncline_protocol.errors import ValueInvalid
 from syncline_protocol.messages import Status
 
-from .assemble import MARKER, Assembled, assemble, assemble_all
+from .assemble import MARKER, NULL, Assembled, assemble, assemble_all
 from .attribute import encode_attribute
 from .document import Document
 from .edits import Change, Policy, creation, deletions, setting
 from .path import CollectionPath, DocumentPath, short_id
+from .policies import OnConflict, Policies
 from .query import DocumentsQuery, DocumentsView, OrderBy, Where
-from .rules import OnConflict, Policies
 from .typed import Shape
 
 __all__ = ["Collection", "Records"]
@@ -40,6 +42,8 @@ V = TypeVar("V")
 
 #: The longest version that follows an attribute's name in a key, with its colon.
 _LONGEST_VERSION = "x" * 26
+
+_LONGEST_NAME = "x" * 64
 
 
 class Records(Protocol):
@@ -134,8 +138,9 @@ class Collection(Generic[T]):
 
         Args:
             where: says of a document whether it fits.
-            order_by: the name of an attribute, or what gives a sorting key of a document. Documents without the
-                attribute come last. By default the order is that of iteration.
+            order_by: the name of an attribute, or what gives a sorting key of a document. Numbers come before texts,
+                documents with the same in the order of their ids, and those without, or with something that has no
+                order, last. By default the order is that of iteration.
             reverse: the other way round.
         """
         return list(DocumentsQuery(self, where, order_by, reverse=reverse).first().documents)
@@ -169,6 +174,8 @@ class Collection(Generic[T]):
         texts = self._texts_of(path, self._attributes_of(value, attributes))
         if self.shape is not None:
             self.shape.read(path.text, texts)
+            if value is not None:
+                self.shape.check_unset(path.text, value, texts)
         await self._records.order(partial(self._create, path, texts), reads=True)
         return Document(self, self.assembled(path))
 
@@ -177,7 +184,9 @@ class Collection(Generic[T]):
         known = assemble(path, self._records.next_records(path.prefix))
         if known.exists:
             raise DocumentError(path.text, "there is a document of this id", hint="`get` it, or let the id be made")
-        return self._put(creation(path, texts, self._policy))
+        # What we have written of it may be under way yet, and each key can be used once.
+        is_again = bool(self._records.writes_below(path.prefix))
+        return self._put(creation(known, texts, self._policy, self._new_version, is_again=is_again))
 
     async def set(self, path: DocumentPath, attributes: Mapping[str, Any]) -> Write:
         """Give attributes of a document new values; `Document.set`."""
@@ -191,10 +200,9 @@ class Collection(Generic[T]):
             raise DocumentGone(path.text)
         if self.shape is not None:
             after = {**known.texts, **texts}
-            self.shape.read(path.text, {name: text for name, text in after.items() if text != "null"})
-        # What is set to what it is already still becomes a write, of no ops but the one that says so to the caller.
-        change = setting(known, texts, self._policy, lambda: short_id(self._records.new_id()))
-        return self._put(change)
+            self.shape.read(path.text, {name: text for name, text in after.items() if text != NULL})
+        # What is set to what it is already becomes a write without ops, which is as good as there.
+        return self._put(setting(known, texts, self._policy, self._new_version))
 
     async def delete(self, path: DocumentPath) -> Write:
         """Delete a document and what hangs below it; `Document.delete`."""
@@ -204,24 +212,24 @@ class Collection(Generic[T]):
         own = self._records.next_records(path.prefix)
         if not assemble(path, own).exists:
             raise DocumentGone(path.text)
-        keys = [record.key for record in (*own, *self._records.next_records(path.prefix_below))]
-        entries = [
-            self._records.put(tuple(change.ops), atomic=False, edits=tuple(change.edits))
-            for change in deletions(path, keys)
-        ]
+        below = self._records.next_records(path.prefix_below)
+        changes = deletions(path, [record.key for record in own], [record.key for record in below])
+        entries = [self._records.put(tuple(change.ops), atomic=False, edits=tuple(change.edits)) for change in changes]
         return entries[0]
 
     def _put(self, change: Change) -> Entry:
-        size = sum([len(op.key) + len(op.text or "") + 64 for op in change.ops])
+        # The longest names that the message can have beside what is written.
+        _, size = message_of(Entry(0, tuple(change.ops), 0), _LONGEST_NAME, _LONGEST_NAME)
         limits = self._records.limits
         if size > limits.frame_bytes_max or len(change.ops) > limits.ops_max:
-            fault = f"the change is about {size} bytes in {len(change.ops)} ops"
+            fault = f"the change has {size} bytes in {len(change.ops)} ops"
             raise WriteRefused(self._records.store, Written("too_large", code="too_large", message=fault))
         return self._records.put(tuple(change.ops), size=size, edits=tuple(change.edits))
 
+    def _new_version(self) -> str:
+        return short_id(self._records.new_id())
+
     def _policy(self, attribute: str) -> Policy:
-        if attribute == MARKER:
-            return "last"
         return self._records.policies.name_of(self._path.pattern, attribute)
 
     def _attributes_of(self, value: T | None, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -238,19 +246,24 @@ class Collection(Generic[T]):
         """Return the values as text. Raises what is wrong with a name or a value, before anything is written."""
         if self.shape is not None:
             self.shape.check_names(attributes)
-        return {
-            name: self._text_of(path.later_key(name, _LONGEST_VERSION), value) for name, value in attributes.items()
-        }
+        self._check(path.key(MARKER, _LONGEST_VERSION), NULL)
+        return {name: self._text_of(path, name, value) for name, value in attributes.items()}
 
-    def _text_of(self, key: str, value: object) -> str:
+    def _text_of(self, path: DocumentPath, name: str, value: object) -> str:
+        if not name:
+            raise Misuse("'' cannot be the name of an attribute", hint="give a text of at least one character")
+        key = path.key(name, _LONGEST_VERSION)
         try:
             text = encode_attribute(value, self._records.limits).decode()
         except ValueInvalid as error:
             status: Status = "too_large" if error.code == "too_large" else "invalid"
             refusal = Written(status, key=key, code=error.code, message=error.message)
             raise WriteRefused(self._records.store, refusal) from error
-        check_write(self._records.store, [Add(key, Json(text))], self._records.limits, atomic=None, store_id=None)
+        self._check(key, text)
         return text
+
+    def _check(self, key: str, text: str) -> None:
+        check_write(self._records.store, [Add(key, Json(text))], self._records.limits, atomic=None, store_id=None)
 
     # --- for its documents and queries ---
 
@@ -278,8 +291,9 @@ class Collection(Generic[T]):
 
     async def stored(self, path: DocumentPath, timeout: float | None) -> None:
         """Wait until the server has what was written of a document."""
-        for write in self._records.writes_below(path.prefix):
-            await write.stored(timeout)
+        async with asyncio.timeout(timeout):
+            for write in self._records.writes_below(path.prefix):
+                await write.stored()
 
     def _is_attached(self) -> bool:
         """Whether the documents that it hangs below are there, as far as this replica holds them."""

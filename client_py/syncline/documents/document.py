@@ -17,7 +17,7 @@ from .path import DocumentPath
 
 if TYPE_CHECKING:
     from .collection import Collection
-    from .rules import OnConflict
+    from .policies import OnConflict
 
 __all__ = ["Document"]
 

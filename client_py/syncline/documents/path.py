@@ -9,12 +9,17 @@
     rooms:0d4g…:title                       the first value of an attribute
     rooms:0d4g…:title:0d4k…                 a later one
 
+    rooms:0d4g…::0d4m…                      the marker of a document that was made again, after it was deleted
+    rooms:0d4g…:title:0d4m…                 the first value of an attribute of that one
+
 So the records of one document are neighbours among the keys (`rooms:0d4g…:`), those of all documents of a collection
 too (`rooms:`), without what hangs below them, and so are the records of all that hangs below one (`rooms/0d4g…/`).
-In the parts, what the keys use as punctuation, and what a key may not have, is percent-encoded.
+In the parts, what the keys use as punctuation, and what a key may not have, is percent-encoded. Each part has one
+spelling only; a key with another one is no document's, so that nothing has two names.
 """
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from syncline.errors import Misuse
@@ -23,6 +28,10 @@ __all__ = ["AttributeKey", "CollectionPath", "DocumentPath", "short_id", "split_
 
 _ENCODED = re.compile("[%/:\x00-\x1f\x7f\u2028\u2029]")
 _DECODED = re.compile(r"(?:%[0-9A-F]{2})+")
+_VERSION = re.compile("[0-9A-Za-z]+", re.ASCII)
+
+#: Looking through a collection meets each document as often as it has attributes.
+_PATHS_KEPT = 4096
 
 #: Digits that sort as their values do; 26 of them hold 128 bits.
 _DIGITS = "0123456789abcdefghijklmnopqrstuv"
@@ -38,12 +47,21 @@ def encode_part(part: str, what: str) -> str:
     """Return a name or id as it stands in keys. Raises `Misuse` if it is empty or no text."""
     if not isinstance(part, str) or not part:
         raise Misuse(f"{part!r} cannot be {what}", hint="give a text of at least one character")
+    if not part.isprintable() and any("\ud800" <= char <= "\udfff" for char in part):
+        raise Misuse(f"{part!r} cannot be {what}", hint="it has half of a surrogate pair, which is no character")
     return _ENCODED.sub(lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode()), part)
 
 
 def decode_part(part: str) -> str:
     """Return what `encode_part` took."""
     return _DECODED.sub(lambda match: bytes.fromhex(match[0].replace("%", "")).decode(errors="replace"), part)
+
+
+def _is_spelled(part: str) -> bool:
+    """Whether a part, which has no slash or colon, is one that `encode_part` makes."""
+    if "%" not in part:
+        return bool(part) and (part.isprintable() or not _ENCODED.search(part))
+    return encode_part(decode_part(part), "a part") == part
 
 
 class CollectionPath(NamedTuple):
@@ -92,13 +110,10 @@ class DocumentPath(NamedTuple):
     collection: CollectionPath
     part: str
 
-    @classmethod
-    def parse(cls, text: str) -> "DocumentPath | None":
+    @staticmethod
+    def parse(text: str) -> "DocumentPath | None":
         """Return the path that has this text, or None if none has."""
-        collection, colon, part = text.rpartition(":")
-        if not colon or not part or ":" in collection or "/" in part or collection.count("/") % 2:
-            return None
-        return cls(CollectionPath(collection), part) if all(collection.split("/")) else None
+        return _parse(text)
 
     @property
     def text(self) -> str:
@@ -129,13 +144,24 @@ class DocumentPath(NamedTuple):
         """Return the path of a collection below it."""
         return CollectionPath(self.prefix_below + encode_part(name, "the name of a collection"))
 
-    def first_key(self, attribute: str) -> str:
-        """Return the key of an attribute's first value; rivals that set it for the first time collide there."""
-        return self.prefix + (encode_part(attribute, "the name of an attribute") if attribute else "")
+    def key(self, attribute: str, version: str = "") -> str:
+        """Return the key of a value of an attribute; the empty name is the marker's.
 
-    def later_key(self, attribute: str, version: str) -> str:
-        """Return the key of a later value. `version` is a text that nobody else makes."""
-        return f"{self.first_key(attribute)}:{version}"
+        Args:
+            version: of a later value, a text that nobody else makes. Of the first value, the version of the marker, so
+                that rivals which set an attribute for the first time collide.
+        """
+        name = encode_part(attribute, "the name of an attribute") if attribute else ""
+        return f"{self.prefix}{name}:{version}" if version else self.prefix + name
+
+
+@lru_cache(_PATHS_KEPT)
+def _parse(text: str) -> DocumentPath | None:
+    collection, colon, part = text.rpartition(":")
+    parts = collection.split("/")
+    if not colon or len(parts) % 2 == 0 or "/" in part or ":" in collection:
+        return None
+    return DocumentPath(CollectionPath(collection), part) if all(_is_spelled(each) for each in (*parts, part)) else None
 
 
 class AttributeKey(NamedTuple):
@@ -143,6 +169,7 @@ class AttributeKey(NamedTuple):
 
     document: DocumentPath
     attribute: str
+    version: str
 
 
 def split_key(key: str) -> AttributeKey | None:
@@ -150,5 +177,12 @@ def split_key(key: str) -> AttributeKey | None:
     parts = key.split(":")
     if len(parts) not in (3, 4):
         return None
+    attribute, version = parts[2], parts[3] if len(parts) == 4 else ""
+    if (attribute and not _is_spelled(attribute)) or "/" in attribute or (len(parts) == 4 and not _is_version(version)):
+        return None
     document = DocumentPath.parse(f"{parts[0]}:{parts[1]}")
-    return None if document is None else AttributeKey(document, decode_part(parts[2]))
+    return None if document is None else AttributeKey(document, decode_part(attribute), version)
+
+
+def _is_version(text: str) -> bool:
+    return _VERSION.fullmatch(text) is not None

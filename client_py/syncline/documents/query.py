@@ -79,60 +79,74 @@ class DocumentsQuery(Generic[T]):
 
     def first(self) -> DocumentsView[T]:
         """Look for the first time."""
-        self._dirty = set()
-        self._found = self._look()
-        documents = self._ordered()
+        looked: dict[DocumentPath, Assembled] = {}
+        found = self._look(looked)
+        documents = self._ordered(found)
+        self._found, self._looked, self._dirty = found, looked, set()
         return DocumentsView(documents, added=documents)
 
     def next(self) -> DocumentsView[T] | None:
-        """Look again; None if nothing looks different."""
-        before = self._found
-        now = self._look() if self._dirty is None else self._look_again(self._dirty)
-        self._dirty = set()
+        """Look again; None if nothing looks different. If the application's functions raise, nothing is noted."""
+        before, looked = self._found, dict(self._looked)
+        now = self._look(looked) if self._dirty is None else self._look_again(self._dirty, looked)
         added = tuple([document for path, document in now.items() if path not in before])
         removed = tuple([document for path, document in before.items() if path not in now])
         changed = tuple([document for path, document in now.items() if path in before and before[path] is not document])
-        if not (added or removed or changed):
-            return None
-        self._found = now
-        return DocumentsView(self._ordered(), added, removed, changed)
+        documents = self._ordered(now) if added or removed or changed else ()
+        self._found, self._looked, self._dirty = now, looked, set()
+        return DocumentsView(documents, added, removed, changed) if added or removed or changed else None
 
-    def _look(self) -> dict[DocumentPath, Document[T]]:
+    def _look(self, looked: dict[DocumentPath, Assembled]) -> dict[DocumentPath, Document[T]]:
         documents = {path: Document(self._collection, each) for path, each in self._collection.all_assembled().items()}
-        now = {path: self._kept(path, document) for path, document in documents.items() if self._fits(document)}
-        self._looked = {path: self._looked[path] for path in now}
+        now = {path: self._kept(path, document, looked) for path, document in documents.items() if self._fits(document)}
+        for path in looked.keys() - now.keys():
+            del looked[path]
         return now
 
-    def _look_again(self, paths: set[DocumentPath]) -> dict[DocumentPath, Document[T]]:
+    def _look_again(
+        self, paths: set[DocumentPath], looked: dict[DocumentPath, Assembled]
+    ) -> dict[DocumentPath, Document[T]]:
         now = dict(self._found)
         for path in paths:
             document = Document(self._collection, self._collection.assembled(path))
             if self._fits(document):
-                now[path] = self._kept(path, document)
+                now[path] = self._kept(path, document, looked)
             else:
                 now.pop(path, None)
-                self._looked.pop(path, None)
+                looked.pop(path, None)
         return now
 
-    def _kept(self, path: DocumentPath, document: Document[T]) -> Document[T]:
+    def _kept(self, path: DocumentPath, document: Document[T], looked: dict[DocumentPath, Assembled]) -> Document[T]:
         """Return the document of the view before if it looks the same."""
-        looked = self._looked.get(path)
-        self._looked[path] = document.seen
-        is_same = looked is not None and looked.versions == document.seen.versions
+        before = looked.get(path)
+        looked[path] = document.seen
+        is_same = before is not None and before.versions == document.seen.versions
         return self._found.get(path, document) if is_same else document
 
     def _fits(self, document: Document[T]) -> bool:
         return document.exists and (self._where is None or self._where(document))
 
-    def _ordered(self) -> tuple[Document[T], ...]:
-        documents = sorted(self._found.values(), key=lambda document: document.document_path)
+    def _ordered(self, found: dict[DocumentPath, Document[T]]) -> tuple[Document[T], ...]:
+        documents = sorted(found.values(), key=lambda document: document.document_path)
         order_by = self._order_by
         if order_by is None:
             return tuple(reversed(documents) if self._reverse else documents)
         keys = [(document, _key_of(document, order_by)) for document in documents]
-        having = sorted([each for each in keys if each[1] is not None], key=lambda each: each[1], reverse=self._reverse)
+        # Sorting is stable, and turned round as a whole: those with the same key are in the order of their ids.
+        having = sorted([each for each in keys if each[1] is not None], key=lambda each: each[1])
+        having = having[::-1] if self._reverse else having
         return tuple([document for document, _ in having] + [document for document, key in keys if key is None])
 
 
 def _key_of(document: Document[T], order_by: OrderBy[T]) -> Any:
-    return document.get(order_by) if isinstance(order_by, str) else order_by(document)
+    """Return what a document is ordered by, None if it has nothing of the kind.
+
+    By the name of an attribute, numbers come before texts, and what has no order counts as not set: somebody else may
+    have put anything there, and a view must not end by it.
+    """
+    if not isinstance(order_by, str):
+        return order_by(document)
+    value = document.get(order_by)
+    if isinstance(value, int | float):
+        return (0, value, "")
+    return (1, 0, value) if isinstance(value, str) else None

@@ -4,81 +4,51 @@ Pure but for the application's own merge functions. The rules, per attribute:
 
 - the document was deleted: the change is dropped, and that is reported; one that the server lost, and that nobody has
   brought back after a while, is rejected, so that the application decides;
+- what we wanted is there already: nothing is left to do;
 - `last`: ours is put in the place of theirs; so the last one to arrive stands, everywhere;
 - `merge`: the application's function makes one value of both;
 - `report`: the write is rejected, and the application decides: `retry` overwrites, `discard` leaves theirs.
+
+`docs/reference/documents.md` has the whole table; the tests go through it row by row.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 
 from syncline.replica.database import Row
-from syncline.replica.entry import Edit, Entry, EntryOp, Refusal
-from syncline.replica.meaning import Base, Conflict, Postponed, Remade, Remaking
+from syncline.replica.entry import Edit, Entry, EntryId, EntryOp, Refusal
+from syncline.replica.meaning import Base, Conflict, Leftovers, Postponed, Remade, Remaking
+from syncline.replica.message import message_of
 from syncline.replica.report import EditDropped, EditMerged, EditOverwrote, Report
-from syncline_protocol import DEFAULT_LIMITS
-from syncline_protocol.errors import ValueInvalid
+from syncline_protocol import DEFAULT_LIMITS, Limits
 
 from .assemble import MARKER
 from .attribute import decode_attribute, encode_attribute
-from .edits import Policy
-from .path import DocumentPath, short_id
+from .edits import is_creation, owner_of
+from .path import DocumentPath, short_id, split_key
+from .policies import Merge, Policies
 
-__all__ = ["ConflictPolicy", "Merge", "OnConflict", "Policies", "Rules"]
-
-#: Makes one value of three: the one that both began with (None if there was none), ours, and theirs. What they are
-#: is up to the application, which knows what it keeps in an attribute.
-Merge = Callable[[Any, Any, Any], Any]
-ConflictPolicy = str | Merge
-OnConflict = ConflictPolicy | Mapping[str, ConflictPolicy]
-
-_LAST: Policy = "last"
+__all__ = ["Rules"]
 
 #: With these an op has shown that its key cannot be added any more.
 _USED = frozenset({"gone", "conflict", "exists"})
 
-#: So many records are cleaned up by one write.
-_LEFTOVERS_MAX = 500
-
-
-class Policies:
-    """What the application wants done about conflicts, by collection and attribute."""
-
-    def __init__(self) -> None:
-        self._policies: dict[str, OnConflict] = {}
-
-    def register(self, pattern: str, on_conflict: OnConflict) -> None:
-        """Note the wish for all collections that have their place alike."""
-        self._policies[pattern] = on_conflict
-
-    def name_of(self, pattern: str, attribute: str) -> Policy:
-        """Return what is kept with an edit."""
-        wish = self._wish(pattern, attribute)
-        if callable(wish):
-            return "merge"
-        return "report" if wish == "report" else "last"
-
-    def merge(self, pattern: str, attribute: str) -> Merge | None:
-        """Return the function of an attribute, if the application has given it yet."""
-        wish = self._wish(pattern, attribute)
-        return wish if callable(wish) else None
-
-    def _wish(self, pattern: str, attribute: str) -> ConflictPolicy:
-        wish = self._policies.get(pattern, _LAST)
-        if isinstance(wish, Mapping):
-            return wish.get(attribute, _LAST)
-        return wish
-
 
 class _Clash(Exception):
-    """The application wants to decide about this attribute."""
+    """The application has to decide about this attribute."""
 
     def __init__(self, edit: Edit, theirs: str) -> None:
         self.edit = edit
         self.theirs = theirs
+
+
+class _Lost(Exception):
+    """The document is not on the server, and was not deleted by anybody."""
+
+    def __init__(self, edit: Edit) -> None:
+        self.edit = edit
 
 
 class _NotYet(Exception):
@@ -86,13 +56,43 @@ class _NotYet(Exception):
 
 
 @dataclass(slots=True)
-class _Remake:
-    """An entry on its way to be made anew."""
+class _Making:
+    """An entry on its way to be made anew.
 
+    Attributes:
+        statuses: what the server said of each key.
+        texts: the values that it adds.
+        created: the documents that it makes, and the versions of their markers.
+    """
+
+    entry: Entry
+    base: Base
+    new_version: Callable[[], str]
+    statuses: Mapping[str, str]
+    texts: Mapping[str, str]
+    created: dict[DocumentPath, str]
     ops: list[EntryOp] = field(default_factory=list)
     edits: list[Edit] = field(default_factory=list)
     renamed: dict[str, str] = field(default_factory=dict)
+    merged: dict[str, str] = field(default_factory=dict)
     reports: list[Report] = field(default_factory=list)
+
+    def add(self, edit: Edit, text: str, key: str, live: list[Row]) -> None:
+        """Let an edit replace what lives."""
+        on, base = (live[-1].key, live[-1].text) if live else (None, None)
+        self.ops += [EntryOp(row.key) for row in live]
+        self.ops.append(EntryOp(key, text))
+        self.edits.append(msgspec.structs.replace(edit, key=key, on=on, base=base))
+        if key != edit.key:
+            self.renamed[edit.key] = key
+        if text != self.texts[edit.key]:
+            self.merged[key] = text
+
+    def stands(self, edit: Edit, row: Row) -> None:
+        """Let a record of somebody else's stand for an edit."""
+        self.renamed[edit.key] = row.key
+        if edit.attribute != MARKER and row.text != self.texts[edit.key]:
+            self.merged[row.key] = row.text
 
 
 class Rules:
@@ -100,99 +100,214 @@ class Rules:
 
     Args:
         prefix: the replica holds the records with these keys only; of documents elsewhere it cannot tell anything.
+        limits: the bounds of the server.
     """
 
-    def __init__(self, policies: Policies, prefix: str = "") -> None:
+    def __init__(self, policies: Policies, prefix: str = "", limits: Callable[[], Limits] = lambda: DEFAULT_LIMITS):
         self._policies = policies
         self._prefix = prefix
+        self._limits = limits
 
     # --- somebody else was first ---
 
     def remake(self, entry: Entry, base: Base, new_key: Callable[[], str]) -> Remaking:
         """Make an entry anew on top of what is there now."""
-        remake = _Remake()
-        statuses = dict(zip(entry.keys, entry.refusal.ops if entry.refusal else (), strict=False))
-        texts = {op.key: op.text for op in entry.ops if op.text is not None}
-        created = {edit.document for edit in entry.edits if edit.attribute == MARKER and edit.key}
+        making = _Making(
+            entry,
+            base,
+            new_version=lambda: short_id(new_key()),
+            statuses=dict(zip(entry.keys, entry.refusal.ops if entry.refusal else (), strict=False)),
+            texts=_texts_of(entry),
+            created={owner_of(edit): _version_of(edit.key) for edit in entry.edits if is_creation(edit)},
+        )
         try:
             for edit in entry.edits:
-                path = DocumentPath.parse(edit.document)
-                assert path is not None, edit
-                if edit.document in created or _marker_lives(path, base):
-                    self._remake_edit(remake, edit, path, texts[edit.key], statuses, base, new_key)
-                elif entry.returned and not _was_deleted(path, statuses):
-                    # The server lost the document, and nobody has brought it back in the time that one waits for that.
-                    return Conflict(_lost(entry, edit))
-                else:
-                    remake.reports.append(EditDropped(edit.document, edit.attribute))
+                self._remake_edit(making, edit, owner_of(edit))
         except _Clash as clash:
             return Conflict(_refusal_of(entry, clash))
+        except _Lost as lost:
+            return Conflict(_loss_of(entry, lost.edit))
         except _NotYet:
             return Postponed()
-        return Remade(tuple(remake.ops), tuple(remake.edits), remake.renamed, tuple(remake.reports))
+        return self._checked(entry, making)
 
-    def _remake_edit(
-        self,
-        remake: _Remake,
-        edit: Edit,
-        path: DocumentPath,
-        text: str,
-        statuses: Mapping[str, str],
-        base: Base,
-        new_key: Callable[[], str],
-    ) -> None:
-        live = _live(path, edit.attribute, base)
-        current = live[-1] if live else None
-        if current is not None and (edit.attribute == MARKER or current.text == text):
-            # What we wanted is there already, whoever did it.
+    def _checked(self, entry: Entry, making: _Making) -> Remade | Conflict:
+        made = msgspec.structs.replace(entry, ops=tuple(making.ops), edits=tuple(making.edits))
+        # What was merged may be larger than what was written; a frame that is too large would end the connection.
+        if making.merged and message_of(made, "x" * 64, "x" * 64)[1] > self._limits().frame_bytes_max:
+            return Conflict(Refusal("too_large", code="too_large", message="what was merged does not fit into a write"))
+        return Remade(made.ops, made.edits, making.renamed, making.merged, tuple(making.reports))
+
+    def _remake_edit(self, making: _Making, edit: Edit, path: DocumentPath) -> None:
+        entry = making.entry
+        needed = [*path.collection.above, *([] if path in making.created else [path])]
+        if not all(self._is_there(each, making.base, entry.id) for each in needed):
+            if entry.returned and not _was_deleted(path, making.statuses):
+                # The server lost the document, and nobody has brought it back in the time that one waits for that.
+                raise _Lost(edit)
+            making.reports.append(EditDropped(edit.document, edit.attribute))
+        elif is_creation(edit):
+            self._remake_marker(making, edit, path)
+        else:
+            self._remake_value(making, edit, path)
+
+    def _remake_marker(self, making: _Making, edit: Edit, path: DocumentPath) -> None:
+        markers = _markers(path, making.base)
+        if markers:
+            making.created[path] = _version_of(markers[0].key)
+            making.stands(edit, markers[0])
             return
-        is_rival = current is not None and current.key != edit.on
-        if current is not None and is_rival:
-            text = self._decide(remake, edit, path, text, current.text)
         key = edit.key
-        if statuses.get(key) in _USED or (is_rival and edit.policy == "merge"):
-            key = remake.renamed[edit.key] = path.later_key(edit.attribute, short_id(new_key()))
-        remake.ops += [EntryOp(row.key) for row in live]
-        remake.ops.append(EntryOp(key, text))
-        on, base_text = (current.key, current.text) if current is not None else (None, None)
-        remake.edits.append(msgspec.structs.replace(edit, key=key, on=on, base=base_text))
+        if making.statuses.get(key) in _USED:
+            making.created[path] = making.new_version()
+            key = path.key(MARKER, making.created[path])
+        making.add(edit, making.texts[edit.key], key, [])
 
-    def _decide(self, remake: _Remake, edit: Edit, path: DocumentPath, ours: str, theirs: str) -> str:
+    def _remake_value(self, making: _Making, edit: Edit, path: DocumentPath) -> None:
+        live = _live(path, edit.attribute, making.base)
+        text = making.texts[edit.key]
+        if live and live[-1].key != edit.on and live[-1].text != text:
+            text = self._decide(making, edit, path, text, live[-1].text)
+        if live and live[-1].text == text:
+            # What we want is there already, whoever did it.
+            making.stands(edit, live[-1])
+            return
+        key, first = edit.key, path.key(edit.attribute, self._marker_version(making, path))
+        if not live and making.statuses.get(first) not in _USED:
+            # As for the first value: rivals have to collide.
+            key = first
+        elif making.statuses.get(key) in _USED or text != making.texts[edit.key]:
+            key = path.key(edit.attribute, making.new_version())
+        making.add(edit, text, key, live)
+
+    def _decide(self, making: _Making, edit: Edit, path: DocumentPath, ours: str, theirs: str) -> str:
         """Return the value that an attribute gets, of two that rivals want it to have."""
-        if edit.policy == "report":
-            raise _Clash(edit, theirs)
-        if edit.policy == "last":
-            remake.reports.append(EditOverwrote(edit.document, edit.attribute, decode_attribute(theirs)))
-            return ours
-        merge = self._policies.merge(path.collection.pattern, edit.attribute)
-        if merge is None:
+        wish = self._policies.wish(path.collection.pattern, edit.attribute) if edit.policy == "merge" else edit.policy
+        if wish is None:
             raise _NotYet
+        if callable(wish):
+            text = self._merge(wish, edit, ours, theirs)
+            if text != theirs:
+                making.reports.append(EditMerged(edit.document, edit.attribute, decode_attribute(text)))
+            return text
+        if wish == "report":
+            raise _Clash(edit, theirs)
+        making.reports.append(EditOverwrote(edit.document, edit.attribute, decode_attribute(theirs)))
+        return ours
+
+    def _merge(self, merge: Merge, edit: Edit, ours: str, theirs: str) -> str:
         before = None if edit.base is None else decode_attribute(edit.base)
         try:
             value = merge(before, decode_attribute(ours), decode_attribute(theirs))
-            text = encode_attribute(value, DEFAULT_LIMITS).decode()
-        except (Exception, ValueInvalid) as error:
+            return encode_attribute(value, self._limits()).decode()
+        except Exception as error:
             # The application's function failed: both values are kept, and the application decides.
             raise _Clash(edit, theirs) from error
-        remake.reports.append(EditMerged(edit.document, edit.attribute, decode_attribute(text)))
-        return text
+
+    def _marker_version(self, making: _Making, path: DocumentPath) -> str:
+        if path in making.created:
+            return making.created[path]
+        markers = _markers(path, making.base)
+        keys = [markers[0].key] if markers else _coming(path, making.base, making.entry.id)
+        return _version_of(keys[0]) if keys else ""
+
+    # --- what builds on it ---
+
+    def follow(self, entry: Entry, before: Remade) -> Remade | Conflict:
+        """Make an entry that was not sent yet anew, since one that it builds on was.
+
+        It deletes what is there now. A value that was made by a merge does not know of the one before it, so it is
+        merged with what became of that one.
+        """
+        texts = _texts_of(entry)
+        merged: dict[str, str] = {}
+        reports: list[Report] = []
+        edits: list[Edit] = []
+        for edit in entry.edits:
+            on = before.renamed.get(edit.on, edit.on) if edit.on else None
+            theirs = before.merged.get(on) if on else None
+            pattern = owner_of(edit).collection.pattern
+            merge = self._policies.wish(pattern, edit.attribute) if edit.policy == "merge" else None
+            if theirs is not None and callable(merge):
+                try:
+                    text = self._merge(merge, edit, texts[edit.key], theirs)
+                except _Clash as clash:
+                    return Conflict(_refusal_of(entry, clash))
+                if text != texts[edit.key]:
+                    texts[edit.key] = merged[edit.key] = text
+                    reports.append(EditMerged(edit.document, edit.attribute, decode_attribute(text)))
+            base = edit.base if theirs is None else theirs
+            edits.append(msgspec.structs.replace(edit, on=on, base=base))
+        return Remade(_renamed(entry, before, texts), tuple(edits), {}, merged, tuple(reports))
 
     # --- what is left behind ---
 
-    def leftovers(self, entry: Entry, base: Base) -> list[str]:
-        """Return the keys of records below documents that are gone, which this entry put there or failed to delete."""
-        keys: list[str] = []
+    def leftovers(self, entry: Entry, base: Base) -> Leftovers:
+        """Return what is below documents that are gone, and which this entry put there or failed to delete."""
         if entry.returned:
             # What it builds on may not be back yet.
-            return keys
-        for name in dict.fromkeys(edit.document for edit in entry.edits):
-            path = DocumentPath.parse(name)
-            assert path is not None, name
-            known = [each for each in (path, *path.collection.above) if each.prefix.startswith(self._prefix)]
-            if not all(_marker_lives(document, base) for document in known):
-                rows = [*base.with_prefix(path.prefix), *base.with_prefix(path.prefix_below)]
-                keys += [row.key for row in rows]
-        return keys[:_LEFTOVERS_MAX]
+            return Leftovers()
+        keys: list[str] = []
+        for path in dict.fromkeys([owner_of(edit) for edit in entry.edits]):
+            if not all(self._is_there(each, base, None) for each in (path, *path.collection.above)):
+                keys += [row.key for row in (*base.with_prefix(path.prefix), *base.with_prefix(path.prefix_below))]
+        found = frozenset(keys)
+        dropped = [EditDropped(edit.document, edit.attribute) for edit in entry.edits if edit.key in found]
+        return Leftovers(tuple(keys), tuple(dropped))
+
+    def _is_there(self, path: DocumentPath, base: Base, before: EntryId | None) -> bool:
+        """Whether a document is there, or will be, or may be for all that this replica can see."""
+        if not path.prefix.startswith(self._prefix):
+            return True
+        return bool(_markers(path, base) or _coming(path, base, before))
+
+
+def _markers(path: DocumentPath, base: Base) -> list[Row]:
+    """Return the markers of a document that the server has, the oldest first."""
+    first = base.get(path.prefix)
+    return sorted([*([] if first is None else [first]), *base.with_prefix(path.marker_prefix)], key=lambda row: row.seq)
+
+
+def _coming(path: DocumentPath, base: Base, before: EntryId | None) -> list[str]:
+    """Return the markers of a document that we are about to make."""
+    return [key for key in base.coming(path.prefix, before) if key == path.prefix or key.startswith(path.marker_prefix)]
+
+
+def _live(path: DocumentPath, attribute: str, base: Base) -> list[Row]:
+    """Return the records of an attribute that the server has, the one that counts last."""
+    first = path.key(attribute)
+    row = base.get(first)
+    rows = [*([] if row is None else [row]), *base.with_prefix(first + ":")]
+    return sorted(rows, key=lambda row: row.seq)
+
+
+def _was_deleted(path: DocumentPath, statuses: Mapping[str, str]) -> bool:
+    """Whether a record of the document was there in this log and has been deleted."""
+    return any(status == "gone" for key, status in statuses.items() if key.startswith(path.prefix))
+
+
+def _version_of(key: str) -> str:
+    parts = split_key(key)
+    return parts.version if parts is not None else ""
+
+
+def _texts_of(entry: Entry) -> dict[str, str]:
+    return {op.key: op.text for op in entry.ops if op.text is not None}
+
+
+def _renamed(entry: Entry, before: Remade, texts: Mapping[str, str]) -> tuple[EntryOp, ...]:
+    """Return the ops of an entry: it deletes what became of keys, and once only; what is added has its own keys."""
+    deleted = {op.key for op in before.ops if op.text is None}
+    ops: list[EntryOp] = []
+    for op in entry.ops:
+        if op.text is not None:
+            ops.append(EntryOp(op.key, texts[op.key]))
+            continue
+        key = before.renamed.get(op.key, op.key)
+        if key not in deleted:
+            deleted.add(key)
+            ops.append(EntryOp(key))
+    return tuple(ops)
 
 
 def _refusal_of(entry: Entry, clash: _Clash) -> Refusal:
@@ -201,24 +316,7 @@ def _refusal_of(entry: Entry, clash: _Clash) -> Refusal:
     return Refusal("conflict", entry.refusal.ops if entry.refusal else (), message=message, head=head)
 
 
-def _lost(entry: Entry, edit: Edit) -> Refusal:
+def _loss_of(entry: Entry, edit: Edit) -> Refusal:
     message = f"{edit.document} is not on the server: it lost it, and whoever made it has not brought it back"
     head = entry.refusal.head if entry.refusal else None
     return Refusal("absent", entry.refusal.ops if entry.refusal else (), message=message, head=head)
-
-
-def _was_deleted(path: DocumentPath, statuses: Mapping[str, str]) -> bool:
-    """Whether a record of the document was there in this log and has been deleted."""
-    return any(status == "gone" for key, status in statuses.items() if key.startswith(path.prefix))
-
-
-def _live(path: DocumentPath, attribute: str, base: Base) -> list[Row]:
-    """Return the records of an attribute that the server has, the one that counts last."""
-    first = path.first_key(attribute)
-    row = base.get(first)
-    rows = [*([] if row is None else [row]), *base.with_prefix(first + ":")]
-    return sorted(rows, key=lambda row: row.seq)
-
-
-def _marker_lives(path: DocumentPath, base: Base) -> bool:
-    return base.get(path.prefix) is not None or bool(base.with_prefix(path.marker_prefix))

@@ -12,13 +12,14 @@ from syncline.write import Written
 from syncline_protocol import messages
 from syncline_protocol.cursor import Cursor, Lineage, parse_cursor
 
+from .base import RecordsAndOutbox
 from .database import Database, Saved
-from .entry import Edit, Entry, EntryId, EntryOp, Refusal, SyncState
+from .entry import Edit, Entry, EntryId, EntryOp, Refusal, SyncState, deletions_of
 from .fold import FeedFold, Folded, Result, Stage
 from .group import Group
-from .meaning import Conflict, Meaning, Postponed
+from .meaning import Conflict, Leftovers, Meaning, Postponed, Remade
 from .outbox import Outbox, Verdict, is_in, taken_back
-from .report import Rejected, Report, Returned, RewoundTo, StoreReplaced
+from .report import Rejected, Returned, RewoundTo, StoreReplaced
 from .step import ForgetHistory, IndexKeys, Tally
 
 __all__ = ["Desk"]
@@ -43,7 +44,8 @@ class Desk:
     def __init__(
         self, saved: Saved, records: Database, prefix: str, meaning: Meaning, new_key: Callable[[], str]
     ) -> None:
-        self.outbox = Outbox(saved.entries)
+        arrived = _arrived_among(saved)
+        self.outbox = Outbox([entry for entry in saved.entries if entry.id not in arrived])
         self.outbox.last_id = max(self.outbox.last_id, saved.last_entry_id)
         self.outbox.publish()
         self.fold = FeedFold(saved.place, bool(prefix))
@@ -53,6 +55,10 @@ class Desk:
         self._prefix = prefix
         self._meaning = meaning
         self._new_key = new_key
+        self._base = RecordsAndOutbox(records, self.outbox)
+        # What has arrived, and may have left something behind. It is SYNCED in the file when that was looked for.
+        self._arrived = [entry.with_state(SyncState.SYNCED) for entry in saved.entries if entry.id in arrived]
+        self._discarded: list[Entry] = []
         # What was staged before is not known key by key any more.
         has_staged = self.fold.seq > saved.place.horizon
         self._staged: set[str] | None = None if has_staged else set()
@@ -63,12 +69,17 @@ class Desk:
         self, ops: tuple[EntryOp, ...], made_ms: int, *, atomic: bool = True, edits: tuple[Edit, ...] = ()
     ) -> Entry:
         """Put a write into the outbox."""
-        entry = Entry(self.outbox.last_id + 1, ops, made_ms, atomic=atomic, edits=edits)
+        # While another history is built, what is shown, and what the write builds on, may be lost.
+        returned = self.fold.stage is Stage.LISTING or not self.fold.shows_built
+        entry = Entry(self.outbox.last_id + 1, ops, made_ms, atomic=atomic, edits=edits, returned=returned)
         return self.group.save(self.outbox.put(entry))
 
     def retry(self, entry_id: EntryId) -> Entry | None:
         """Put a rejected write back. None if it is not rejected."""
-        entry = self.outbox.retry(entry_id)
+        place = self.fold.place
+        entry = self.outbox.retry(
+            entry_id, None if place.lineage is None else Lineage.parse(place.lineage), self.fold.head
+        )
         return None if entry is None else self.group.save(entry)
 
     def discard(self, entry_id: EntryId) -> Entry | None:
@@ -76,6 +87,8 @@ class Desk:
         entry = self.outbox.discard(entry_id)
         if entry is not None:
             self.group.forget(entry)
+            # If it made a document, what was changed of that one is below nothing now.
+            self._discarded.append(entry)
         return entry
 
     # --- what the feed brings ---
@@ -181,8 +194,14 @@ class Desk:
 
         While a rewind lists what lives, the horizon is one of the history that is about to be left.
         """
-        if self.fold.shows_built and self.fold.stage in (Stage.CATCHING_UP, Stage.LIVE):
-            self._save(self.outbox.passed(self.fold.place.horizon))
+        if not self.fold.shows_built or self.fold.stage not in (Stage.CATCHING_UP, Stage.LIVE):
+            return
+        for entry in self.outbox.passed(self.fold.place.horizon):
+            if entry.edits:
+                self._arrived.append(entry)
+                self.group.tell(entry)
+            else:
+                self.group.save(entry)
 
     def _return(self, entries: list[Entry]) -> None:
         self._save(entries)
@@ -208,7 +227,7 @@ class Desk:
         elif answer.verdict is Verdict.WAITS and (back := self._back(answer.entry)):
             self._save(self.outbox.wake(back))
             return False
-        return answer.verdict is Verdict.WAITS and bool(answer.entry.edits)
+        return answer.verdict is Verdict.WAITS and (bool(answer.entry.edits) or not answer.entry.atomic)
 
     def _back(self, entry: Entry) -> list[str]:
         """Return what an entry lacked and is there by now: the feed may bring that before the answer comes."""
@@ -237,40 +256,65 @@ class Desk:
             return
         if patient and entry.lacks:
             return
-        remaking = self._meaning.remake(entry, self._records, self._new_key)
+        if not entry.atomic:
+            # What it is to delete does not come back: then it is as good as deleted.
+            self.group.save(self.outbox.put(msgspec.structs.replace(entry, refusal=None, returned=False)))
+            return
+        remaking = self._meaning.remake(entry, self._base, self._new_key)
+        if not isinstance(remaking, Postponed):
+            self._take(entry, remaking)
+
+    def _take(self, entry: Entry, remaking: Remade | Conflict) -> None:
+        """Let an entry be what it was made, and then those that build on it. None of them was sent yet."""
         if isinstance(remaking, Conflict):
             self.group.save(self.outbox.put(entry.with_state(SyncState.REJECTED, refusal=remaking.refusal)))
-            self.group.reports.append(Rejected(entry_id))
-        elif not isinstance(remaking, Postponed):
-            self._remade(entry, remaking.ops, remaking.edits, remaking.renamed, remaking.reports)
-
-    def _remade(
-        self,
-        entry: Entry,
-        ops: tuple[EntryOp, ...],
-        edits: tuple[Edit, ...],
-        renamed: dict[str, str],
-        reports: tuple[Report, ...],
-    ) -> None:
-        self.group.reports += reports
-        # None of these was sent yet, as they come after this one.
-        followers = [other for key in renamed for other in self.outbox.of_key(key) if other.id > entry.id]
-        if ops:
-            self.group.save(self.outbox.put(msgspec.structs.replace(entry, ops=ops, edits=edits, refusal=None)))
-        else:
+            self.group.reports.append(Rejected(entry.id))
+            return
+        self.group.reports += remaking.reports
+        keys = dict.fromkeys([*remaking.renamed, *remaking.merged])
+        if not remaking.ops:
             self.group.forget(self.outbox.settle(entry.id))
-        self._save([self.outbox.put(_with_other_names(other, renamed)) for other in followers])
+        elif remaking.ops != entry.ops or remaking.edits != entry.edits or entry.refusal is not None:
+            made = msgspec.structs.replace(entry, ops=remaking.ops, edits=remaking.edits, refusal=None)
+            self.group.save(self.outbox.put(made))
+        followers = {other.id: other for key in keys for other in self.outbox.of_key(key) if other.id > entry.id}
+        for entry_id in sorted(followers):
+            follower = self.outbox.get(entry_id)
+            if follower is not None and follower.state is SyncState.PENDING:
+                self._take(follower, self._meaning.follow(follower, remaking))
 
-    def leftovers(self, entries: Iterable[Entry]) -> tuple[EntryOp, ...]:
-        """Return what cleans up what entries that have arrived left below documents that are gone."""
-        arrived = [entry for entry in entries if entry.state is SyncState.SYNCED]
-        found = {key for entry in arrived for key in self._meaning.leftovers(entry, self._records)}
-        # What the outbox is about to delete anyway needs no second write.
-        return tuple([EntryOp(key) for key in sorted(found) if not self.outbox.of_key(key)])
+    # --- what has arrived ---
+
+    def look_after_arrived(self) -> list[tuple[EntryOp, ...]]:
+        """Return the writes that clean up what entries which have arrived left below documents that are gone.
+
+        The entries are saved as SYNCED together with these writes, so that no crash comes between.
+        """
+        arrived, self._arrived = self._arrived, []
+        discarded, self._discarded = self._discarded, []
+        keys: set[str] = set()
+        for entry in [*arrived, *discarded]:
+            found = self._meaning.leftovers(entry, self._base) if entry.edits else Leftovers()
+            keys.update(found.keys)
+            self.group.reports += found.reports
+        self._save(arrived)
+        return deletions_of([key for key in sorted(keys) if not self._is_being_deleted(key)])
+
+    @property
+    def has_arrived(self) -> bool:
+        """Whether there is something to look after."""
+        return bool(self._arrived or self._discarded)
+
+    def _is_being_deleted(self, key: str) -> bool:
+        shadow = self.outbox.next_shadow(key)
+        return shadow is not None and shadow.text is None
 
 
-def _with_other_names(entry: Entry, renamed: dict[str, str]) -> Entry:
-    """Return an entry that deletes records which have another name now."""
-    ops = tuple([EntryOp(renamed.get(op.key, op.key)) if op.text is None else op for op in entry.ops])
-    edits = tuple([msgspec.structs.replace(e, on=renamed.get(e.on, e.on)) if e.on else e for e in entry.edits])
-    return msgspec.structs.replace(entry, ops=ops, edits=edits)
+def _arrived_among(saved: Saved) -> frozenset[EntryId]:
+    """Return which entries have arrived, in the history that is shown, but were not looked after when they did."""
+    place = saved.place
+    acked = [entry for entry in saved.entries if entry.state is SyncState.ACKED and entry.edits and entry.at]
+    if not acked or place.lineage is None or place.shown != place.built:
+        return frozenset()
+    lineage = Lineage.parse(place.lineage)
+    return frozenset([entry.id for entry in acked if is_in(lineage, place.horizon, entry.at)])

@@ -10,6 +10,7 @@ An entry keeps the exact text of its values: a retry has to be the same to the l
 is its place in the order of the replica's writes, also when it goes back from ACKED or SYNCED to PENDING.
 """
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import Literal
 
@@ -17,9 +18,12 @@ import msgspec
 
 from syncline_protocol.cursor import Cursor, Seq
 
-__all__ = ["Edit", "Entry", "EntryId", "EntryOp", "SyncState", "Refusal"]
+__all__ = ["Edit", "Entry", "EntryId", "EntryOp", "SyncState", "Refusal", "deletions_of"]
 
 EntryId = int
+
+#: Many records are deleted in transactions of so many at most: each is a frame of tens of kilobytes.
+_DELETES_MAX = 500
 
 
 class SyncState(Enum):
@@ -140,3 +144,8 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     def with_state(self, state: SyncState, **changes: object) -> "Entry":
         """Return it in another state."""
         return msgspec.structs.replace(self, state=state, **changes)
+
+
+def deletions_of(keys: Sequence[str]) -> list[tuple[EntryOp, ...]]:
+    """Return what deletes records, in transactions of a bounded size."""
+    return [tuple([EntryOp(key) for key in keys[at : at + _DELETES_MAX]]) for at in range(0, len(keys), _DELETES_MAX)]

@@ -53,11 +53,13 @@ class Group:
     _place: SavePlace | None = None
     _entries: dict[EntryId, Entry] = field(default_factory=dict)
     _gone: dict[EntryId, Entry] = field(default_factory=dict)
+    _told: list[Entry] = field(default_factory=list)
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to save and nobody to tell."""
-        return not (self._steps or self._place or self._entries or self._gone or self.orders or self.reports)
+        saved = self._steps or self._place or self._entries or self._gone
+        return not (saved or self._told or self.orders or self.reports)
 
     def add(self, steps: Iterable[Step]) -> None:
         """Take steps. Of several places the last counts, and the changes of several batches are applied as one."""
@@ -87,6 +89,10 @@ class Group:
         self._entries.pop(entry.id, None)
         self._gone[entry.id] = entry
 
+    def tell(self, entry: Entry) -> None:
+        """Tell of an entry as it is now, and save it later."""
+        self._told.append(entry)
+
     def touch(self, keys: Iterable[str] | None) -> None:
         """Note keys whose records look different once this is saved; None for any."""
         if keys is None or self.touched is None:
@@ -103,7 +109,7 @@ class Group:
 
     def moved(self) -> list[Entry]:
         """Return the entries that changed, as they are now; also those that were forgotten."""
-        return [*self._entries.values(), *self._gone.values()]
+        return [*self._entries.values(), *self._gone.values(), *self._told]
 
     def fail(self, error: SynclineError) -> None:
         """Tell everybody that it was not saved."""

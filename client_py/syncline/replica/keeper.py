@@ -199,6 +199,8 @@ class Keeper:
                     self._read_again()
                 while self.feed.items or self._orders:
                     await self._handle_group()
+                if self._is_stopping:
+                    await self._flush_all()
             except LocalFileError as error:
                 self._recover(error)
             except Exception as error:
@@ -266,17 +268,17 @@ class Keeper:
             case messages.Fill():
                 desk.fill(item)
                 if item.last:
-                    await self._flush()
+                    await self._flush_all()
                     await self._settle(desk.fold.settle(desk.tally))
             case messages.Live():
                 await self._settle(desk.fold.live(item))
             case messages.Subscribed():
-                await self._flush()
+                await self._flush_all()
                 desk.opened(item)
                 await self._flush()
             case messages.CaughtUp():
                 desk.before_caught_up()
-                await self._flush()
+                await self._flush_all()
                 await self._settle(desk.fold.caught_up(item, desk.tally))
             case messages.Behind():
                 await self._settle(desk.fold.behind(item))
@@ -332,11 +334,22 @@ class Keeper:
 
     # --- saving and publishing ---
 
+    async def _flush_all(self) -> None:
+        """Save the group, and what comes of it."""
+        while self._desk.has_arrived or not self._desk.group.is_empty:
+            await self._flush()
+        self._take_note()
+
     async def _flush(self) -> None:
-        """Save the group, and let it be seen."""
+        """Save the group, and let it be seen.
+
+        What is noted of entries that have arrived is saved with the next group, since nothing hurries; who reads it
+        from the file calls `_flush_all`.
+        """
         desk = self._desk
         if desk.group.is_empty:
             self._take_note()
+            self._look_after_arrived()
             return
         if steps := desk.group.steps():
             desk.tally = await self._database.commit(steps, desk.fold.place)
@@ -345,17 +358,21 @@ class Keeper:
         group.touch(desk.outbox.publish())
         self._take_note()
         self._publish(group)
+        self._look_after_arrived()
         if steps:
             # Without news nothing can be decided that could not be before, and it would be asked for without an end.
-            for entry_id in desk.due_to_be_remade():
-                self._remake(entry_id)
+            self.reconsider()
+
+    def reconsider(self) -> None:
+        """Make those entries anew of which that can be decided now."""
+        for entry_id in self._desk.due_to_be_remade():
+            self._remake(entry_id)
 
     def _take_note(self) -> None:
         self.place, self.stage = self.fold.place, self.fold.stage
 
     def _publish(self, group: Group) -> None:
-        moved = group.moved()
-        for entry in moved:
+        for entry in group.moved():
             self._listener.moved(entry)
         for order, made in group.orders:
             order.succeed(made)
@@ -363,8 +380,14 @@ class Keeper:
             self._listener.reported(report)
         if group.touched is None or group.touched:
             self._listener.touched(None if group.touched is None else frozenset(group.touched))
-        if ops := self._desk.leftovers(moved):
-            self._put(Order(lambda: self.write(ops, atomic=False)))
+
+    def _look_after_arrived(self) -> None:
+        """Clean up what entries that have arrived left behind."""
+        writes = self._desk.look_after_arrived()
+        for ops in writes:
+            self.write(ops, atomic=False)
+        if writes or self._desk.group.reports:
+            self._put(Order(lambda: None))
 
     # --- when the file fails ---
 
@@ -385,7 +408,8 @@ class Keeper:
         self.error = error
         self.feed.reopen()
         self.feed.abandon()
-        self._rest(self._rests.next_wait_s())
+        if not self._is_resting:
+            self._rest(self._rests.next_wait_s())
         if self._orders:
             self._work.set()
 

@@ -35,6 +35,9 @@ _IS_GONE = frozenset({"ok", "dup", "absent", "gone"})
 _STORE_CODES = frozenset({"store_unknown", "store_mismatch"})
 
 
+_NONE = Seq(0)
+
+
 class Verdict(Enum):
     """What an answer of the server means for an entry."""
 
@@ -130,6 +133,10 @@ class Outbox:
     def of_key(self, key: str) -> list[Entry]:
         """Return the entries that touch a key, oldest first."""
         return [self._entries[entry_id] for entry_id in self._by_key.get(key, ())]
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return the keys that begin so and that entries touch, in their order."""
+        return self._keys.with_prefix(prefix)
 
     def of_prefix(self, prefix: str) -> list[Entry]:
         """Return the entries that touch keys which begin so, oldest first."""
@@ -320,13 +327,22 @@ class Outbox:
 
     # --- the user ---
 
-    def retry(self, entry_id: EntryId) -> Entry | None:
-        """Put a rejected entry back. Its edits stand this time, whoever was first."""
+    def retry(self, entry_id: EntryId, lineage: Lineage | None = None, head: Seq = _NONE) -> Entry | None:
+        """Put a rejected entry back. Its edits stand this time, whoever was first.
+
+        With edits that a rival forestalled it waits to be made anew, if the refusal is of a log with this lineage and
+        head. Without it is sent as it is.
+        """
         entry = self._entries.get(entry_id)
         if entry is None or entry.state is not SyncState.REJECTED:
             return None
         edits = tuple([msgspec.structs.replace(edit, policy="last") for edit in entry.edits])
-        return self.put(entry.with_state(SyncState.PENDING, at=None, seqs=(), refusal=None, edits=edits))
+        refusal = entry.refusal
+        if refusal is not None:
+            is_overtaken = bool(edits and refusal.head and refusal.ops) and _RIVALRY.issuperset(refusal.ops)
+            if not is_overtaken or lineage is None or not is_in(lineage, head, refusal.head):
+                refusal = None
+        return self.put(entry.with_state(SyncState.PENDING, at=None, seqs=(), refusal=refusal, edits=edits))
 
     def discard(self, entry_id: EntryId) -> Entry | None:
         """Forget a rejected entry, or a pending one that waits."""
@@ -386,7 +402,7 @@ def judge(entry: Entry, result: Written, *, was_sent_before: bool) -> tuple[Verd
         seqs = tuple([op.seq or Seq(0) for op in result.ops]) or (result.seq or Seq(0),)
         return Verdict.ACKED, entry.with_state(SyncState.ACKED, at=result.at, seqs=seqs, refusal=None)
     statuses = tuple([op.status for op in result.ops]) or (result.status,)
-    if not entry.atomic and _IS_GONE.issuperset(statuses):
+    if not entry.atomic and _IS_GONE.issuperset(statuses) and not (entry.returned and "absent" in statuses):
         seqs = tuple([op.seq or Seq(0) for op in result.ops])
         return Verdict.ACKED, entry.with_state(SyncState.ACKED, at=result.at, seqs=seqs, refusal=None)
     if result.code in _STORE_CODES:

@@ -20,7 +20,8 @@ from syncline.documents.attribute import Ref
 from syncline.documents.collection import Collection
 from syncline.documents.document import Document
 from syncline.documents.path import CollectionPath, DocumentPath
-from syncline.documents.rules import OnConflict, Policies, Rules
+from syncline.documents.policies import OnConflict, Policies
+from syncline.documents.rules import Rules
 from syncline.errors import ClientClosed, FlushTimeout, LocalFileError, Misuse, OutboxFull, SynclineError
 from syncline.write import Add, Delete, check_write
 from syncline_protocol import Limits
@@ -86,7 +87,7 @@ class Replica:
         self.store = store
         self.prefix = prefix
         self.path = database.path
-        self.policies = Policies()
+        self.policies = Policies(self._reconsider)
         self._session = session
         self._database = database
         self._outbox_bytes_max = outbox_bytes_max
@@ -96,7 +97,7 @@ class Replica:
         self._audience = Audience()
         self._stirred = asyncio.Event()
         self._closing: asyncio.Task[None] | None = None
-        rules = Rules(self.policies, prefix)
+        rules = Rules(self.policies, prefix, lambda: session.limits)
         self._keeper = Keeper(store, prefix, database, clock, rules, _Ears(self), send=session.put, wake=session.wake)
         self._stop_status = session.on_status(lambda _: self._stir())
         session.follow(self._keeper.feed)
@@ -414,6 +415,9 @@ class Replica:
     def writes_below(self, prefix: str) -> list[Write]:
         """Return the writes of the outbox that touch keys which begin so, oldest first."""
         return [self._handle(entry) for entry in self._keeper.outbox.of_prefix(prefix)]
+
+    def _reconsider(self) -> None:
+        self._keeper.reconsider()
 
     def follow(self, watch: Watch[Any]) -> None:
         """Tell a watch what is touched."""

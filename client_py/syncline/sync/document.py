@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from syncline import errors
 from syncline.documents import document
 from syncline.documents.attribute import Ref
-from syncline.documents.rules import OnConflict
+from syncline.documents.policies import OnConflict
 from syncline.replica.entry import SyncState
 
 from .loop_thread import LoopThread

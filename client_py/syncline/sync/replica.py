@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, TypeVar, overload
 
 from syncline.documents.attribute import Ref
-from syncline.documents.rules import OnConflict
+from syncline.documents.policies import OnConflict
 from syncline.errors import ClientClosed
 from syncline.replica import replica
 from syncline.replica.entry import SyncState

@@ -16,7 +16,7 @@ from syncline.link import Link, LinkObserver
 from syncline.replica.database import Database
 from syncline.replica.entry import Edit, Entry, EntryId, EntryOp, Refusal, SyncState
 from syncline.replica.keeper import Keeper, Listener
-from syncline.replica.meaning import Base, Conflict, Postponed, Remade, Remaking
+from syncline.replica.meaning import Base, Conflict, Leftovers, Postponed, Remade, Remaking
 from syncline.replica.record import LocalRecord, look_all
 from syncline.replica.report import Report
 from syncline.replica.schema import Identity
@@ -93,8 +93,11 @@ class PaperMeaning:
         ops = self.ops[entry.id]
         return Conflict(Refusal("conflict")) if ops is None else Remade(ops, entry.edits)
 
-    def leftovers(self, entry: Entry, base: Base) -> list[str]:
-        return []
+    def follow(self, entry: Entry, before: Remade) -> Remade | Conflict:
+        return Remade(entry.ops, entry.edits)
+
+    def leftovers(self, entry: Entry, base: Base) -> Leftovers:
+        return Leftovers()
 
 
 class _Paper(Database):
