@@ -360,4 +360,4 @@ class LocalFileFull(LocalFileError):
 
 
 class LocalFileFailed(LocalFileError):
-    """The file cannot be opened, read or written."""
+    """The file cannot be opened, read or written. What was being written may have been stored: the replica shows it."""
