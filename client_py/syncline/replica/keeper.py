@@ -41,7 +41,7 @@ _GROUP_CHANGES_MAX = 20_000
 #: would have the whole store sent without an end.
 _SOUND_S = 60.0
 
-#: How long an edit waits for what it was made on to come back, after the server lost it.
+#: So long after its feed was opened an edit waits for what it was made on to come back, after the server lost it.
 _PATIENCE_S = 30.0
 
 
@@ -103,6 +103,7 @@ class Keeper:
         self._is_busy = False
         self._is_resting = False
         self._is_stale = False
+        self._opened_at = clock.now()
         self._rests = Backoff(clock.random)
         self._repairs = Backoff(clock.random)
         self._sound_since: float | None = None
@@ -264,7 +265,8 @@ class Keeper:
                     # Whether it has to wait for what it builds on depends on what is in the file.
                     await self._flush()
                 if desk.answered(entry, result):
-                    self._after(_PATIENCE_S, lambda: self._remake(entry.id, patient=False))
+                    patience_s = max(0.0, self._opened_at + _PATIENCE_S - self._clock.now())
+                    self._after(patience_s, lambda: self._remake(entry.id, patient=False))
             case messages.Fill():
                 desk.fill(item)
                 if item.last:
@@ -274,6 +276,7 @@ class Keeper:
                 await self._settle(desk.fold.live(item))
             case messages.Subscribed():
                 await self._flush_all()
+                self._opened_at = self._clock.now()
                 desk.opened(item)
                 await self._flush()
             case messages.CaughtUp():
