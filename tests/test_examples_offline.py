@@ -173,3 +173,26 @@ def test_a_store_in_a_table_goes_on_where_it_stopped(
     third = terminals(live_server.url, "feed_to_sqlite.py", "notes", str(path))
     third.sees(lambda shown: "notes is at 1" in shown)
     assert rows_of(path) == {"d": "4"}
+
+
+def test_the_cells_of_the_notebook_run_offline_and_online_and_add_nothing_twice(
+    live_server: LiveServer, tmp_path: Path
+) -> None:
+    command = [sys.executable, str(EXAMPLES / "notebook.py"), str(tmp_path / "quakes.db")]
+    ends = []
+    for stops in (True, False):
+        if stops:
+            live_server.terminate()
+        else:
+            live_server.start()
+        environ = os.environ | {"SYNCLINE_URL": live_server.url}
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        ends.append(done.stdout.splitlines())
+    assert ends[0][3:] == [
+        "mean 5.1",
+        "most [('Chile', 2)]",
+        "changed [Quake(place='Japan', magnitude=6.2, felt=140)]",
+        "5 to be sent the next time",
+    ]
+    assert ends[1][-1] == "all of it is on the server"
