@@ -16,6 +16,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
 from types import TracebackType
+from weakref import WeakSet
 
 from syncline_protocol import START, Limits, messages
 from syncline_protocol.values import check_store_name
@@ -96,7 +97,9 @@ class Client:
         self._waits = wait
         self._clock = clock
         self._new_key = KeyMaker(clock)
-        self._replicas: list[Replica] = []
+        # One that was closed goes by itself; the others are held by the connection that they follow.
+        self._replicas: WeakSet[Replica] = WeakSet()
+        self._opening: set[str] = set()
         credentials = Credentials(address.url, token)
         self._connection = Connection(address, client_name=client_name, credentials=credentials, clock=clock)
         self._http = HttpApi(address, credentials=credentials)
@@ -115,7 +118,7 @@ class Client:
 
     async def aclose(self) -> None:
         """Close the replicas and the connection, and end everything that waits for them with `ClientClosed`."""
-        for replica in self._replicas:
+        for replica in list(self._replicas):
             await replica.aclose()
         await self._connection.close()
         await self._http.aclose()
@@ -176,7 +179,7 @@ class Client:
             buffer_bytes_max: how much is kept while the application does not read.
         """
         self._connection.require_open()
-        if self._connection.follows(store):
+        if store in self._opening or self._connection.follows(store):
             raise Misuse(
                 f"this client is subscribed to {store!r} already", hint="read from that, or open another client"
             )
@@ -209,18 +212,25 @@ class Client:
         """
         self._connection.require_not_closed()
         check_store_name(store)
-        if self._connection.follows(store):
+        if store in self._opening or self._connection.follows(store):
             raise Misuse(f"this client follows {store!r} already", hint="use that, or open another client")
-        replica = await open_replica(
-            self._connection,
-            self._clock,
-            store,
-            None if path is None else os.fspath(path),
-            prefix=prefix,
-            outbox_bytes_max=outbox_bytes_max,
-            create=partial(self._create_later, store) if create else None,
-        )
-        self._replicas.append(replica)
+        self._opening.add(store)
+        try:
+            replica = await open_replica(
+                self._connection,
+                self._clock,
+                store,
+                None if path is None else os.fspath(path),
+                prefix=prefix,
+                outbox_bytes_max=outbox_bytes_max,
+                create=partial(self._create_later, store) if create else None,
+            )
+        finally:
+            self._opening.discard(store)
+        self._replicas.add(replica)
+        if self._connection.is_closed:
+            await replica.aclose()
+            self._connection.require_not_closed()
         return replica
 
     def _create_later(self, store: str) -> "asyncio.Task[object]":

@@ -110,6 +110,11 @@ class Connection:
         if self._ended_by is not None:
             raise self._ended_by
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the client was closed."""
+        return isinstance(self._ended_by, ClientClosed)
+
     def require_not_closed(self) -> None:
         """Raise if the client is not open, or was closed; that the server forbids to come back is no reason."""
         if isinstance(self._ended_by, ClientClosed):

@@ -39,10 +39,10 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
 
 
 async def until(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
-    """Let the loop turn until something is so."""
+    """Wait until something is so. The server is another process, so turning the loop would take its processor away."""
     async with asyncio.timeout(timeout_s):
         while not condition():
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
 
 
 def shown(replica: Replica) -> list[tuple[str, int | None, str]]:

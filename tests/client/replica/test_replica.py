@@ -1,6 +1,7 @@
 """A replica as an application sees it: reading, writing without a server, statuses, callbacks, closing."""
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -389,6 +390,7 @@ async def test_a_client_that_is_closed_closes_its_replicas(server: FakeServer, p
         await soon(waiting)
     with pytest.raises(ClientClosed):
         replica.get("k")
+    await replica.aclose()
 
 
 async def test_a_store_is_followed_once_by_a_client_and_again_after_the_first_was_closed(
@@ -409,6 +411,31 @@ async def test_a_store_is_followed_once_by_a_client_and_again_after_the_first_wa
             assert (await soon(anext(subscription))).key == "a"
             with pytest.raises(Misuse):
                 await client.replica("notes")
+
+
+async def test_of_two_that_are_opened_at_once_one_is_refused(server: FakeServer, tmp_path: Path) -> None:
+    async with syncline.connect(server.url, wait=False, clock=FakeClock(chance=0.0)) as client:
+        opening = [client.replica("notes", tmp_path / f"{number}.db", create=False) for number in range(2)]
+        replica, refused = await asyncio.gather(*opening, return_exceptions=True)
+        assert isinstance(replica, syncline.Replica)
+        assert isinstance(refused, Misuse)
+        await caught_up(replica)
+
+
+async def test_a_replica_that_is_being_opened_when_the_client_is_closed_is_closed_too(
+    server: FakeServer, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "replica.db")
+    for count in range(12):
+        async with syncline.connect(server.url, wait=False, clock=FakeClock(chance=0.0)) as client:
+            opening = asyncio.ensure_future(open_on(client, path))
+            await turns(count)
+        with contextlib.suppress(ClientClosed):
+            replica = await soon(opening)
+            assert replica.status.state is ConnectionState.CLOSED
+        # Nobody holds the file any more.
+        async with held(server, path) as replica:
+            await caught_up(replica)
 
 
 async def test_two_replicas_of_one_client_and_its_own_writes_do_not_disturb_each_other(

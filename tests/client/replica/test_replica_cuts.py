@@ -168,7 +168,7 @@ async def test_a_restart_after_a_cut_at_any_frame_changes_nothing_in_the_end(
 async def test_cuts_again_and_again_change_nothing_in_the_end(server: FakeServer, path: str | None, every: int) -> None:
     for offset in range(0, every, 2 if path is None else 5):
         print("cut at", offset)
-        run = Run(server, place(path, offset), set(range(offset + 1, 400, every)), restarts=path is not None)
+        run = Run(server, place(path, offset), set(range(offset + 1, 150, every)), restarts=path is not None)
         async with asyncio.timeout(20):
             await run()
         assert run.scissors.cuts > 3
