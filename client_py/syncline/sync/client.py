@@ -237,13 +237,13 @@ class Client:
 
         Short-lived ones may be left out.
         """
-        return Statuses(self._thread, self._inner.statuses)
+        return Statuses(self._thread, self._inner.statuses, lambda: self._inner.status)
 
     def on_status(self, callback: Callable[[Status], None]) -> Callable[[], None]:
-        """Call `callback` with the status each time that it changes. Returns what ends that.
+        """Call `callback` with the status at once, and each time that it changes. Returns what ends that.
 
-        It is called in the client's thread and misses none. It must not wait, and holds up everything else; what it
-        raises goes to the log of asyncio.
+        It is called in the client's thread, also the first time, and misses none. It must not wait, and holds up
+        everything else; what it raises later goes to the log of asyncio.
         """
         stop = self._thread.call(lambda: self._inner.on_status(callback))
         return lambda: self._thread.call(stop)

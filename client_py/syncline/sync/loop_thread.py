@@ -130,7 +130,8 @@ class _Loop:
 
     @property
     def is_current(self) -> bool:
-        return threading.get_ident() == self._thread.ident
+        # The identity of a thread is a number that another one may get when it has ended.
+        return threading.current_thread() is self._thread
 
     # --- from other threads ---
 
@@ -150,12 +151,7 @@ class _Loop:
             if self._is_over:
                 return False
             self._jobs.add(job)
-            try:
-                self._loop.call_soon_threadsafe(job.start)
-            except RuntimeError:
-                # It was closed just now.
-                self._jobs.discard(job)
-                return False
+            self._loop.call_soon_threadsafe(job.start)
         job.result.add_done_callback(lambda _: self._jobs.discard(job))
         return True
 
@@ -197,10 +193,14 @@ class _Loop:
             self._finish()
 
     async def _until_asked(self) -> None:
-        await self._is_to_end.wait()
         try:
+            await self._is_to_end.wait()
             await self.contexts.aclose()
         finally:
+            with self._lock:
+                self._is_over = True
+            # What was taken before that begins now, and has its time too.
+            await asyncio.sleep(0)
             others = asyncio.all_tasks() - {asyncio.current_task()}
             if others:
                 await asyncio.wait(others, timeout=_GRACE_S)

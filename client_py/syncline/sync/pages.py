@@ -78,9 +78,14 @@ class Pages(ABC, Generic[T_co], Iterator[T_co]):
         except ClientClosed:
             if not self._stops_with_client:
                 raise
+            self._page.extend(self._left())
 
     async def _turn(self) -> None:
         self._page.extend(await self._fetch())
+
+    def _left(self) -> Sequence[T_co]:
+        """Return what is left to be handed out when the client is closed."""
+        return ()
 
     def close(self) -> None:
         """End it: whoever iterates stops. What holds nothing open goes on."""

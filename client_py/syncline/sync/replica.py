@@ -209,7 +209,7 @@ class Replica:
 
     def statuses(self) -> Statuses[ReplicaStatus]:
         """Iterate over the status: as it is, and each time that it changes, until the replica is closed."""
-        return Statuses(self._thread, self._inner.statuses)
+        return Statuses(self._thread, self._inner.statuses, lambda: self._inner.status)
 
     @property
     def is_caught_up(self) -> bool:

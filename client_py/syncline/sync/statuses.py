@@ -23,9 +23,10 @@ class Statuses(Pages[S]):
 
     _stops_with_client = True
 
-    def __init__(self, thread: LoopThread, statuses: Callable[[], AsyncIterator[S]]) -> None:
+    def __init__(self, thread: LoopThread, statuses: Callable[[], AsyncIterator[S]], current: Callable[[], S]) -> None:
         super().__init__(thread, None)
         self._statuses = statuses
+        self._current = current
         self._last: S | None = None
 
     async def _fetch(self) -> list[S]:
@@ -34,3 +35,7 @@ class Statuses(Pages[S]):
                 self._last = status
                 return [status]
         return []
+
+    def _left(self) -> list[S]:
+        last, self._last = self._last, self._current()
+        return [] if self._last == last else [self._last]
