@@ -114,16 +114,18 @@ def metrics_page() -> str:
 def behaviour_page() -> str:
     """Return `client-behaviour.md`."""
     feed, outbox = (yaml.safe_load((BEHAVIOUR / f"{name}.yaml").read_text()) for name in ("feed", "outbox"))
-    template = (FOLDER / "client-behaviour.template").read_text()
+    page = (FOLDER / "client-behaviour.template").read_text()
     texts = {
-        "feed-states": _meanings(feed["states"], "state"),
+        "feed-states": _meanings({name: state["means"] for name, state in feed["states"].items()}, "state"),
+        "feed-results": _meanings(feed["results"], "result"),
+        "feed-saves": _meanings(feed["saves"], "saved"),
         "feed-table": _behaviour(feed, _feed_cell),
-        "outbox-states": _meanings(outbox["states"], "state"),
+        "outbox-states": _meanings({name: state["means"] for name, state in outbox["states"].items()}, "state"),
         "outbox-table": _behaviour(outbox, _outbox_cell),
     }
     for name, text in texts.items():
-        template = template.replace(f"{{{{{name}}}}}", text)
-    return template
+        page = page.replace(f"{{{{{name}}}}}", text)
+    return page
 
 
 def _meanings(meanings: dict[str, str], heading: str) -> str:
@@ -131,34 +133,29 @@ def _meanings(meanings: dict[str, str], heading: str) -> str:
     return "\n".join([f"| {heading} | meaning |", "|---|---|", *rows])
 
 
-def _behaviour(table: dict[str, Any], cell: Callable[[Any], str]) -> str:
+def _behaviour(table: dict[str, Any], cell: Callable[[str, Any], str]) -> str:
     states = list(table["states"])
     head = ["| event | " + " | ".join(f"`{state}`" for state in states) + " |", "|---" * (len(states) + 1) + "|"]
-    rows = [
-        f"| {meaning} | " + " | ".join(cell(table["table"][state][event]) for state in states) + " |"
-        for event, meaning in table["events"].items()
-    ]
-    return "\n".join(head + rows)
+    return "\n".join(head + [_row(event, states, cell) for event in table["events"].values()])
 
 
-def _feed_cell(cell: Any) -> str:
-    if cell == "never":
+def _row(event: dict[str, Any], states: list[str], cell: Callable[[str, Any], str]) -> str:
+    cells = {state: wanted for names, wanted in event["cells"].items() for state in names.split()}
+    return f"| {event['means']} | " + " | ".join(cell(state, cells[state]) for state in states) + " |"
+
+
+def _feed_cell(state: str, cell: Any) -> str:
+    if cell == "illegal" or "never" in cell:
         return "-"
-    saved = {"emptied": "; begins an empty generation", "branched": "; begins one of the common part"}
-    result = cell.get("result", "").replace("_", " ")
-    return f"{result}{saved.get(cell['built'], '')}{_next(cell)}" or "stays"
+    saved = f"; saves {', '.join(cell['saves'])}" if cell.get("saves") else ""
+    following = f" → `{cell['to']}`" if cell.get("to", state) != state else ""
+    return f"{cell.get('result', '')}{saved}{following}".strip() or "stays"
 
 
-def _outbox_cell(cell: Any) -> str:
-    if cell == "never":
+def _outbox_cell(state: str, cell: Any) -> str:
+    if cell == "illegal" or (isinstance(cell, dict) and "never" in cell):
         return "-"
-    if "plain" not in cell:
-        return _next(cell).strip() or "stays"
-    return ", ".join(f"{kind} {_next(own).strip()}" for kind, own in cell.items())
-
-
-def _next(cell: dict[str, str]) -> str:
-    return f" → `{cell['next']}`" if "next" in cell else ""
+    return "" if cell in ("same", state) else f"`{cell}`"
 
 
 PAGES = {

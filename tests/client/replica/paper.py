@@ -132,7 +132,8 @@ class Paper:
 
     Attributes:
         keeper: of the present run of the program.
-        sent: the frames of the present connection, without HELLO.
+        sent: the messages of the present connection, without HELLO and HEARTBEAT.
+        frames: the same, as they were sent.
         ears: what the keeper told.
         meaning: what becomes of edits that a rival forestalled.
     """
@@ -143,6 +144,7 @@ class Paper:
         self.meaning = PaperMeaning()
         self.ears = _Ears()
         self.sent: list[Message] = []
+        self.frames: list[bytes] = []
         self.session: ClientSession | None = None
         self._prefix = prefix
         self._wire: PaperWire | None = None
@@ -186,9 +188,12 @@ class Paper:
         for _ in range(_TURNS):
             await asyncio.sleep(0)
         if self._wire is not None:
-            frames = [json.loads(frame) for frame in self._wire.sent]
+            for frame in self._wire.sent:
+                message = json.loads(frame)
+                if message["type"] not in ("HELLO", "HEARTBEAT"):
+                    self.frames.append(frame)
+                    self.sent.append(message)
             self._wire.sent.clear()
-            self.sent += [frame for frame in frames if frame["type"] not in ("HELLO", "HEARTBEAT")]
 
     # --- the connection ---
 
@@ -196,6 +201,7 @@ class Paper:
         """Make a connection, and welcome the client."""
         assert self._running is None, "it is connected"
         self.sent.clear()
+        self.frames.clear()
         self._wire = PaperWire()
         self.session = ClientSession(Hello(), now=self.clock.now())
         observer = LinkObserver(lambda _: None, lambda: None, lambda after_ms, jitter_ms: None)
@@ -264,8 +270,9 @@ class Paper:
         entry = self.keeper.outbox.get(entry_id)
         if entry is not None:
             return entry.state
-        kept = {entry.id for entry in self.database.synced_entries()}
-        return SyncState.SYNCED if entry_id in kept else None
+        # What was told to be synced may be noted in the file with the next local transaction only.
+        kept = [*self.database.synced_entries(), *self.database.load().entries]
+        return SyncState.SYNCED if entry_id in {entry.id for entry in kept} else None
 
 
 # --- making messages ---

@@ -1,6 +1,6 @@
 """The local database: what it remembers, who may open it, and what it says of files that are none of its own."""
 
-import itertools
+import asyncio
 import os
 import signal
 import sqlite3
@@ -8,10 +8,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from syncline.errors import (
@@ -22,32 +20,14 @@ from syncline.errors import (
     LocalFileLocked,
     LocalFileTooNew,
 )
+from syncline.replica import local_file
 from syncline.replica.database import Contradiction, Database
 from syncline.replica.entry import Entry, EntryOp, SyncState
 from syncline.replica.local_file import WAL_BYTES_MAX
 from syncline.replica.schema import FORMAT_VERSION, Identity
-from syncline.replica.step import Apply, Place, SaveEntries, SavePlace, Step
+from syncline.replica.step import Apply, SaveEntries, SavePlace, Step
 from syncline_protocol.cursor import Seq
-from syncline_protocol.messages import Change
-
-NOTES = Identity("notes", "")
-
-
-def added(seq: int, text: str = '{"a":1}') -> Change:
-    """An ADD of the key that belongs to a seq."""
-    return Change(Seq(seq), "ADD", f"k{seq}", 1_795_400_000_000, msgspec.Raw(text.encode()))
-
-
-def place(seq: int) -> Place:
-    """Where a replica stands that shows everything up to a seq."""
-    return Place("id-1", f"i:{seq}", "i", horizon=Seq(seq))
-
-
-async def apply(db: Database, *changes: Change) -> None:
-    """Commit changes as the feed brings them, and let them be seen."""
-    here = place(changes[-1].seq)
-    await db.commit([Apply(1, list(changes), None), SavePlace(here)], here)
-    db.refresh()
+from tests.client.replica.filling import NOTES, added, apply, fill, hold, place, wal_bytes
 
 
 def pending(number: int, text: str = "1") -> Entry:
@@ -192,34 +172,6 @@ async def test_a_second_replica_of_one_file_is_refused_until_the_first_is_closed
     await db.close()
 
 
-_HOLD = """
-import asyncio, sys
-from syncline.replica.database import Database
-from syncline.replica.entry import Entry, EntryOp
-from syncline.replica.schema import Identity
-from syncline.replica.step import Place, SaveEntries
-
-async def main():
-    db = await Database.open(sys.argv[1], Identity("notes", ""))
-    for number in range(1, int(sys.argv[2]) + 1):
-        entry = Entry(number, (EntryOp(f"e{number}", '"' + "x" * 1000 + '"'),), 0)
-        await db.commit([SaveEntries([entry])], Place())
-    print("holds it", flush=True)
-    await asyncio.Event().wait()
-
-asyncio.run(main())
-"""
-
-
-def hold(path: str, entries: int = 0) -> "subprocess.Popen[str]":
-    """Have another process open the file, put entries into it, and keep it open."""
-    command = [sys.executable, "-c", _HOLD, path, str(entries)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "holds it\n"
-    return process
-
-
 async def test_another_process_keeps_the_file_until_kill_9_and_nothing_is_lost(path: str) -> None:
     process = hold(path, entries=50)
     try:
@@ -249,6 +201,40 @@ async def test_another_program_that_locks_the_database_itself_is_waited_for_and_
     other.close()
     await apply(db, added(4))
     assert db.has("k4")
+    await db.close()
+
+
+async def test_of_many_that_open_a_file_at_once_one_gets_it(path: str) -> None:
+    for _ in range(20):
+        opened = await asyncio.gather(*[Database.open(path, NOTES) for _ in range(4)], return_exceptions=True)
+        databases = [db for db in opened if isinstance(db, Database)]
+        assert len(databases) == 1
+        assert all(isinstance(other, Database | LocalFileLocked) for other in opened)
+        await databases[0].close()
+
+
+async def test_an_opening_that_is_cancelled_lets_go_of_the_file(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    began, go_on = threading.Event(), threading.Event()
+    open_writer = local_file._open_writer
+
+    def slow(*arguments: str | Identity) -> sqlite3.Connection:
+        began.set()
+        go_on.wait(10)
+        return open_writer(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(local_file, "_open_writer", slow)
+    opening = asyncio.create_task(Database.open(path, NOTES))
+    await asyncio.to_thread(began.wait, 10)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    with pytest.raises(LocalFileLocked):
+        await Database.open(path, NOTES)
+    go_on.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("syncline-replica"):
+            await asyncio.to_thread(thread.join, 10)
+    db = await Database.open(path, NOTES)
     await db.close()
 
 
@@ -388,76 +374,6 @@ async def test_a_file_or_directory_without_permission_says_what_is_needed() -> N
     for refusal, name in zip(refusals, (path, new, path), strict=True):
         assert refusal.startswith(f"LocalFileFailed {name}: SQLite says: ")
         assert "write to the file and to its directory" in refusal
-
-
-# --- the write-ahead log ---
-
-
-def wal_bytes(db: Database) -> int:
-    assert db.path is not None
-    return os.path.getsize(db.path + "-wal")
-
-
-async def fill(db: Database, size: int, after_each: Callable[[], None] = lambda: None, group: int = 256 * 1024) -> None:
-    """Commit about so many bytes, in groups, as the keeper does."""
-    text = '"' + "x" * 1000 + '"'
-    seq = db.load().tally.count
-    for _ in range(0, size, group):
-        await apply(db, *[added(seq + number, text) for number in range(1, group // 1000 + 1)])
-        seq += group // 1000
-        await db.tidy()
-        after_each()
-
-
-@pytest.mark.parametrize("group", [64 * 1024, 4 * 1024 * 1024])
-async def test_the_log_stays_short_over_100_mb_of_writes_though_a_reader_is_pinned(path: str, group: int) -> None:
-    db = await Database.open(path, NOTES)
-    sizes: list[int] = []
-    await fill(db, 100 * 1024 * 1024, lambda: sizes.append(wal_bytes(db)), group)
-    assert max(sizes) <= WAL_BYTES_MAX + 2 * group
-    assert os.path.getsize(path) > 90 * 1024 * 1024
-    await db.close()
-
-
-async def test_the_log_is_written_back_once_in_a_while_and_not_after_every_commit(path: str) -> None:
-    db = await Database.open(path, NOTES)
-    grown: list[int] = []
-    await fill(db, 40 * 1024 * 1024, lambda: grown.append(os.path.getsize(path)), 64 * 1024)
-    checkpoints = sum(1 for before, after in itertools.pairwise(grown) if after > before)
-    assert 3 <= checkpoints <= 12
-    await db.close()
-
-
-async def test_after_one_huge_transaction_the_log_becomes_short_again(path: str) -> None:
-    db = await Database.open(path, NOTES)
-    await fill(db, 30 * 1024 * 1024, group=30 * 1024 * 1024)
-    assert wal_bytes(db) > 30 * 1024 * 1024
-    await fill(db, 1024 * 1024)
-    assert wal_bytes(db) <= WAL_BYTES_MAX
-    await db.close()
-
-
-async def test_a_log_of_many_megabytes_left_by_a_crash_is_recovered(path: str) -> None:
-    process = hold(path, entries=3000)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert os.path.getsize(path + "-wal") > 20 * 1024 * 1024
-    db = await Database.open(path, NOTES)
-    assert len(db.load().entries) == 3000
-    await db.close()
-
-
-async def test_a_log_whose_end_was_cut_off_loses_no_more_than_what_stood_there(path: str) -> None:
-    process = hold(path, entries=100)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    size = os.path.getsize(path + "-wal")
-    os.truncate(path + "-wal", size // 2)
-    db = await Database.open(path, NOTES)
-    ids = [entry.id for entry in db.load().entries]
-    assert ids == list(range(1, len(ids) + 1))
-    assert 20 < len(ids) < 100
-    await db.close()
 
 
 def test_states_in_the_file_are_those_of_the_code() -> None:
