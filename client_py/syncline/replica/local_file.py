@@ -50,6 +50,9 @@ _WRITER_PATIENCE_S = 5.0
 #: … and a read, which nothing but an exclusive lock can hold up, and which holds up the event loop.
 _READER_PATIENCE_S = 1.0
 
+#: Two that ask for the lock at the same moment could each be in the other's way; one of them is in the end.
+_LOCK_PATIENCE_S = 0.1
+
 
 class LocalFile:
     """An open file; made by `open`.
@@ -147,7 +150,7 @@ def _lock(path: str, real_path: str) -> sqlite3.Connection:
     SQLite's own locks on the file let two programs write in turn, and each would believe that it alone sends the
     outbox. Its locks on another file are the portable way to a lock that a crash releases.
     """
-    lock = sqlite3.connect(real_path + "-lock", timeout=0, isolation_level=None)
+    lock = sqlite3.connect(real_path + "-lock", timeout=_LOCK_PATIENCE_S, isolation_level=None)
     try:
         lock.execute("PRAGMA journal_mode = MEMORY")
         lock.execute("BEGIN EXCLUSIVE")
