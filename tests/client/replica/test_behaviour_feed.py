@@ -1,4 +1,4 @@
-"""`protocol/behaviour/feed.yaml` against the feed's fold: one test for each cell of states × events."""
+"""`protocol/behaviour/feed.yaml` against the feed's fold: one test for each cell, each state with each event."""
 
 import json
 from dataclasses import dataclass

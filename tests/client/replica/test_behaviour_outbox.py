@@ -1,4 +1,4 @@
-"""`protocol/behaviour/outbox.yaml` against a replica on paper: one test for each cell of states × events."""
+"""`protocol/behaviour/outbox.yaml` against a replica on paper: one test for each cell, each state with each event."""
 
 from itertools import product
 from typing import Any
