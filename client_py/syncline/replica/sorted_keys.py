@@ -2,12 +2,18 @@
 
 from bisect import bisect_left
 
+from syncline_protocol.limits import DEFAULT_LIMITS
+
 __all__ = ["SortedKeys", "end_of_prefix"]
+
+
+#: No key is longer, and no character is above this one; as each of these has four bytes, so many are no key any more.
+_ABOVE = "\U0010ffff" * (DEFAULT_LIMITS.key_bytes_max // 4 + 1)
 
 
 def end_of_prefix(prefix: str) -> str:
     """Return a text that is above every key that begins so, and below every other one that is above them."""
-    return prefix + "\U0010ffff"
+    return prefix + _ABOVE
 
 
 class SortedKeys:
