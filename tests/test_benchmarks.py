@@ -19,7 +19,17 @@ def test_every_benchmark_runs_in_a_smoke_run(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks", "--quick", "--directory", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
-    for name in ("commit:", "fan-out:", "latency:", "catch-up:", "memory:", "storm:", "replica:", "kills:", "client-kills:"):
+    for name in (
+        "commit:",
+        "fan-out:",
+        "latency:",
+        "catch-up:",
+        "memory:",
+        "storm:",
+        "replica:",
+        "kills:",
+        "client-kills:",
+    ):
         assert name in done.stdout
     assert not list(tmp_path.iterdir()), "everything that was written is gone"
 
