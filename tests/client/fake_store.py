@@ -98,7 +98,8 @@ class FakeStore:
             to -= 1
         del self.rows[to:]
         self._inside = {seq for seq in self._inside if seq < to}
-        self.lineage = self.lineage.extended(incarnation, Seq(to + 1))
+        kept = [entry for entry in self.lineage.entries if entry.first_seq <= to]
+        self.lineage = Lineage((*kept, Entry(incarnation, Seq(to + 1))))
 
     # --- deciding ---
 
