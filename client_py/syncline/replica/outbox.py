@@ -266,7 +266,7 @@ class Outbox:
         self._under_way.discard(entry.id)
         verdict, entry = judge(entry, result, was_sent_before=entry.id in self._unanswered)
         self.put(entry)
-        if verdict is not Verdict.UNKNOWN:
+        if verdict not in (Verdict.UNKNOWN, Verdict.HELD):
             self._unanswered.discard(entry.id)
         if verdict is Verdict.HELD:
             # It must not go out before the subscription has found out which store this is.

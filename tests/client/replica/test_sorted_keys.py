@@ -37,4 +37,4 @@ def test_the_end_of_a_prefix_parts_those_that_begin_so_from_those_above(key: str
 
 
 def test_the_longest_key_is_below_the_end_of_its_prefix() -> None:
-    assert "\U0010ffff" * 128 < end_of_prefix("")
+    assert end_of_prefix("") > "\U0010ffff" * 128
