@@ -39,9 +39,11 @@ class Job(ABC, Generic[T]):
         """End before it is done, if that can be."""
 
     def abandon(self) -> None:
-        """Take note that the loop ended before it came to this."""
-        if not self.is_silent:
+        """Take note that the loop ended, if that came before this was done."""
+        if not self.is_silent and not self.result.done():
             self.result.cancel()
+            # Only this lets those know that wait for it to be settled.
+            self.result.set_running_or_notify_cancel()
 
     def wait(self, post: Callable[[Callable[[], None]], None]) -> T:
         """Return what comes of it, or raise it. If this thread is interrupted, the work is cancelled and has ended.
@@ -61,9 +63,6 @@ class Job(ABC, Generic[T]):
                 post(self.cancel)
                 concurrent.futures.wait([self.result], _CANCEL_TIMEOUT_S)
             raise
-        finally:
-            # An error holds this frame, which must not hold the error in turn.
-            del self, post
 
     def _settle(self, work: Callable[[], T]) -> None:
         try:
@@ -74,8 +73,6 @@ class Job(ABC, Generic[T]):
         else:
             if not self.is_silent:
                 self.result.set_result(value)
-        finally:
-            del self
 
 
 class FunctionJob(Job[T]):

@@ -63,10 +63,7 @@ class LoopThread:
         except BaseException:
             coroutine.close()
             raise
-        try:
-            return job.wait(self._loop.post)
-        finally:
-            del job
+        return job.wait(self._loop.post)
 
     def call(self, function: Callable[[], T]) -> T:
         """Call a plain function in the loop's thread, and return what it returns or raise what it raises.
@@ -78,10 +75,7 @@ class LoopThread:
         job = FunctionJob(function)
         if not self._loop.take(job):
             return function()
-        try:
-            return job.wait(self._loop.post)
-        finally:
-            del job
+        return job.wait(self._loop.post)
 
     def post(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
         """Let the loop do something some time, if it still runs. Waits for nothing, so a finalizer may use it."""
@@ -124,7 +118,8 @@ class _Loop:
         self._is_exiting = False
         self._thread = threading.Thread(target=self._serve, name="syncline", daemon=True)
         self._background: set[asyncio.Task[object]] = set()
-        self._jobs: set[Job[Any]] = set()
+        # Those who wait hold them.
+        self._jobs: weakref.WeakSet[Job[Any]] = weakref.WeakSet()
         # Reentrant, since the garbage collector may run anything at any point of a thread that holds it.
         self._lock = threading.RLock()
 
@@ -151,8 +146,7 @@ class _Loop:
             if self._is_over:
                 return False
             self._jobs.add(job)
-            self._loop.call_soon_threadsafe(job.start)
-        job.result.add_done_callback(lambda _: self._jobs.discard(job))
+            self._loop.call_soon_threadsafe(self._start, job)
         return True
 
     def post(self, work: Callable[[], None]) -> None:
@@ -168,14 +162,22 @@ class _Loop:
         self._thread.join(timeout_s)
 
     def _end_with_interpreter(self) -> None:
-        self._is_exiting = True
-        for job in list(self._jobs):
-            # By now only daemons wait for anything; an error would be the last that is heard of them.
-            job.is_silent = True
+        with self._lock:
+            self._is_exiting = True
+            for job in list(self._jobs):
+                # By now only daemons wait for anything; an error would be the last that is heard of them.
+                job.is_silent = True
         self.ask_to_end()
         self.wait_for_end(_EXIT_TIMEOUT_S)
 
     # --- in the loop's thread ---
+
+    def _start(self, job: Job[Any]) -> None:
+        # What was let go of before this was asked for ends before it begins.
+        if self._background:
+            self._loop.call_soon(job.start)
+        else:
+            job.start()
 
     def begin(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
         """Start work that nobody waits for."""
@@ -208,7 +210,8 @@ class _Loop:
     def _finish(self) -> None:
         with self._lock:
             self._is_over = True
-        for job in list(self._jobs):
+            jobs = list(self._jobs)
+        for job in jobs:
             job.abandon()
         if not self._is_exiting:
             atexit.unregister(self._end_with_interpreter)
