@@ -245,6 +245,7 @@ async def test_a_record_that_dies_while_it_is_fetched_stays_dead(
 ) -> None:
     async with held(server, path) as replica:
         await begin(server, replica)
+        reports = reports_of(replica)
         server.notes.restore(8, "inc2")
         kept = Kept(server)
         await cut(server, replica)
@@ -259,6 +260,7 @@ async def test_a_record_that_dies_while_it_is_fetched_stays_dead(
             await kept.let_go()
         await come_back(server, replica)
         assert "old5" not in replica
+        assert [type(report) for report in reports] == [RewoundTo, Returned], "it was put right by a repair only"
 
 
 async def test_a_rewind_shows_nothing_before_what_is_missing_was_fetched(server: FakeServer, path: str | None) -> None:

@@ -296,6 +296,36 @@ async def test_nothing_is_sent_before_the_feed_was_opened_and_every_write_names_
         assert [frame["store_id"] for frame in writes_in(server)] == [server.notes.store_id] * 6
 
 
+async def test_what_was_under_way_when_the_connection_was_lost_waits_for_the_next_feed(
+    server: FakeServer, path: str | None
+) -> None:
+    withheld = Withheld(server, "k", "j")
+    async with held(server, path) as replica:
+        await caught_up(replica)
+        writes = [await replica.add(1, "k"), await replica.add(1, "j"), await replica.replace("k", 2, "l")]
+        await until(lambda: len(withheld.came) == 2)
+        server.requests.clear()
+        opening: list[tuple[FakeConnection, requested.ServerEvent]] = []
+
+        async def keep_waiting(connection: FakeConnection, event: requested.ServerEvent) -> bool:
+            if isinstance(event, requested.SubscribeRequested):
+                opening.append((connection, event))
+                return True
+            return False
+
+        server.intercept = keep_waiting
+        await server.connections[0].drop()
+        await until(lambda: opening)
+        await turns(30)
+        assert writes_in(server) == []
+        server.intercept = None
+        for connection, event in opening:
+            await server.handle(connection, event)
+        await soon(asyncio.gather(*[write.synced() for write in writes]))
+        assert is_equal(replica, server)
+        assert len(writes_in(server)) == 3
+
+
 async def test_what_was_not_answered_is_sent_again_to_the_letter(server: FakeServer, tmp_path: Path) -> None:
     path = str(tmp_path / "replica.db")
     cuts = 0
