@@ -22,7 +22,7 @@ class Quake:
     felt: int | None = None
 
 
-client = sync.connect(wait=False).__enter__()
+client = sync.connect(wait=False)
 replica = client.replica("quakes", sys.argv[1] if len(sys.argv) > 1 else "quakes.db")
 quakes = replica.collection("quakes", type=Quake)
 

@@ -109,7 +109,7 @@ def test_a_program_that_forgets_to_close_ends(program: str, code: int, says: str
     start = "import atexit, sys, threading\nimport syncline.sync\nclient = syncline.sync.connect()\n"
     with Server(stores=["notes", "other"]) as server:
         done = subprocess.run(
-            [sys.executable, "-X", "dev", "-c", start + program],
+            [sys.executable, "-W", "always", "-c", start + program],
             env=os.environ | {"SYNCLINE_URL": server.url},
             cwd=tmp_path,
             capture_output=True,
