@@ -157,6 +157,8 @@ class Database:
 
     def _entries(self, condition: str, *values: int) -> list[Entry]:
         rows = self._reader.execute(f"SELECT entry FROM outbox WHERE {condition} ORDER BY id", values).fetchall()
+        if not all(isinstance(text, str) for (text,) in rows):
+            raise sqlite3.DatabaseError("an entry of the outbox is no text")
         return [msgspec.json.decode(text, type=Entry) for (text,) in rows]
 
     def get(self, key: str) -> Row | None:

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -63,7 +64,9 @@ def start(url: str, path: Path, ending: str, *flags: str) -> "subprocess.Popen[s
     """Start the program; returns when its first writes are stored."""
     command = [sys.executable, *flags, "-c", _FORGETS, url, str(path), ending]
     pipe = subprocess.PIPE
-    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    # A shell starts its background jobs deaf to SIGINT, and that would be inherited from whoever runs the tests.
+    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, preexec_fn=listen)
     assert process.stdout is not None
     assert process.stdout.readline() == "written\n", process.communicate()
     return process
