@@ -13,6 +13,7 @@ Pure but for the application's own merge functions. The rules, per attribute:
 """
 
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 import msgspec
@@ -44,15 +45,11 @@ class _Clash(Exception):
         self.theirs = theirs
 
 
-class _Lost(Exception):
-    """The document is not on the server, and was not deleted by anybody."""
-
-    def __init__(self, edit: Edit) -> None:
-        self.edit = edit
-
-
 class _NotYet(Exception):
-    """The function that merges this attribute is not known yet."""
+    """The function that merges this attribute is not known yet, or the document is not back yet."""
+
+    def __init__(self, given_up: Refusal | None = None) -> None:
+        self.given_up = given_up
 
 
 @dataclass(slots=True)
@@ -75,6 +72,7 @@ class _Making:
     edits: list[Edit] = field(default_factory=list)
     renamed: dict[str, str] = field(default_factory=dict)
     merged: dict[str, str] = field(default_factory=dict)
+    dropped: set[str] = field(default_factory=set)
     reports: list[Report] = field(default_factory=list)
 
     def add(self, edit: Edit, text: str, key: str, live: list[Row]) -> None:
@@ -87,6 +85,10 @@ class _Making:
             self.renamed[edit.key] = key
         if text != self.texts[edit.key]:
             self.merged[key] = text
+
+    def is_used(self, key: str) -> bool:
+        """Whether a key is known to have been added, when the server decided or since."""
+        return self.statuses.get(key) in _USED or self.base.get(key) is not None
 
     def stands(self, edit: Edit, row: Row) -> None:
         """Let a record of somebody else's stand for an edit."""
@@ -125,10 +127,8 @@ class Rules:
                 self._remake_edit(making, edit, owner_of(edit))
         except _Clash as clash:
             return Conflict(_refusal_of(entry, clash))
-        except _Lost as lost:
-            return Conflict(_loss_of(entry, lost.edit))
-        except _NotYet:
-            return Postponed()
+        except _NotYet as reason:
+            return Postponed(reason.given_up)
         return self._checked(entry, making)
 
     def _checked(self, entry: Entry, making: _Making) -> Remade | Conflict:
@@ -136,15 +136,18 @@ class Rules:
         # What was merged may be larger than what was written; a frame that is too large would end the connection.
         if making.merged and message_of(made, "x" * 64, "x" * 64)[1] > self._limits().frame_bytes_max:
             return Conflict(Refusal("too_large", code="too_large", message="what was merged does not fit into a write"))
-        return Remade(made.ops, made.edits, making.renamed, making.merged, tuple(making.reports))
+        return Remade(
+            made.ops, made.edits, making.renamed, making.merged, frozenset(making.dropped), tuple(making.reports)
+        )
 
     def _remake_edit(self, making: _Making, edit: Edit, path: DocumentPath) -> None:
         entry = making.entry
         needed = [*path.collection.above, *([] if path in making.created else [path])]
         if not all(self._is_there(each, making.base, entry.id) for each in needed):
-            if entry.returned and not _was_deleted(path, making.statuses):
-                # The server lost the document, and nobody has brought it back in the time that one waits for that.
-                raise _Lost(edit)
+            if entry.returned and not _was_deleted(path, making):
+                # The server lost the document, not somebody who deleted it: whoever made it brings it back.
+                raise _NotYet(_loss_of(entry, edit))
+            making.dropped.add(edit.key)
             making.reports.append(EditDropped(edit.document, edit.attribute))
         elif is_creation(edit):
             self._remake_marker(making, edit, path)
@@ -158,7 +161,7 @@ class Rules:
             making.stands(edit, markers[0])
             return
         key = edit.key
-        if making.statuses.get(key) in _USED:
+        if making.is_used(key):
             making.created[path] = making.new_version()
             key = path.key(MARKER, making.created[path])
         making.add(edit, making.texts[edit.key], key, [])
@@ -176,7 +179,7 @@ class Rules:
         if not live and making.statuses.get(first) not in _USED:
             # As for the first value: rivals have to collide.
             key = first
-        elif making.statuses.get(key) in _USED or text != making.texts[edit.key]:
+        elif making.is_used(key) or text != making.texts[edit.key]:
             key = path.key(edit.attribute, making.new_version())
         making.add(edit, text, key, live)
 
@@ -221,9 +224,14 @@ class Rules:
         """
         texts = _texts_of(entry)
         merged: dict[str, str] = {}
+        dropped: set[str] = set()
         reports: list[Report] = []
         edits: list[Edit] = []
         for edit in entry.edits:
+            if edit.on in before.dropped:
+                dropped.add(edit.key)
+                reports.append(EditDropped(edit.document, edit.attribute))
+                continue
             on = before.renamed.get(edit.on, edit.on) if edit.on else None
             theirs = before.merged.get(on) if on else None
             pattern = owner_of(edit).collection.pattern
@@ -238,7 +246,8 @@ class Rules:
                     reports.append(EditMerged(edit.document, edit.attribute, decode_attribute(text)))
             base = edit.base if theirs is None else theirs
             edits.append(msgspec.structs.replace(edit, on=on, base=base))
-        return Remade(_renamed(entry, before, texts), tuple(edits), {}, merged, tuple(reports))
+        ops = _renamed(entry, before, texts, dropped)
+        return Remade(ops, tuple(edits) if ops else (), {}, merged, frozenset(dropped), tuple(reports))
 
     # --- what is left behind ---
 
@@ -248,12 +257,25 @@ class Rules:
             # What it builds on may not be back yet.
             return Leftovers()
         keys: list[str] = []
-        for path in dict.fromkeys([owner_of(edit) for edit in entry.edits]):
-            if not all(self._is_there(each, base, None) for each in (path, *path.collection.above)):
-                keys += [row.key for row in (*base.with_prefix(path.prefix), *base.with_prefix(path.prefix_below))]
+        for path in self._left(entry, base):
+            keys += [row.key for row in (*base.with_prefix(path.prefix), *base.with_prefix(path.prefix_below))]
         found = frozenset(keys)
         dropped = [EditDropped(edit.document, edit.attribute) for edit in entry.edits if edit.key in found]
         return Leftovers(tuple(keys), tuple(dropped))
+
+    def _left(self, entry: Entry, base: Base) -> list[DocumentPath]:
+        """Return the documents that are gone, of those that an entry has changed or deleted."""
+        changed = list(dict.fromkeys([owner_of(edit) for edit in entry.edits]))
+        left = [each for each in changed if not self._is_attached(each, base) or not self._is_there(each, base, None)]
+        if entry.atomic:
+            return left
+        # What hangs below a document that was deleted, and is there again, has to be looked for by itself.
+        keys = [key for key in map(split_key, entry.keys) if key is not None and key.attribute == MARKER]
+        below = [key.document for key in keys if key.document not in changed]
+        return left + [each for each in below if self._is_attached(each, base) and not self._is_there(each, base, None)]
+
+    def _is_attached(self, path: DocumentPath, base: Base) -> bool:
+        return all(self._is_there(each, base, None) for each in path.collection.above)
 
     def _is_there(self, path: DocumentPath, base: Base, before: EntryId | None) -> bool:
         """Whether a document is there, or will be, or may be for all that this replica can see."""
@@ -281,9 +303,21 @@ def _live(path: DocumentPath, attribute: str, base: Base) -> list[Row]:
     return sorted(rows, key=lambda row: row.seq)
 
 
-def _was_deleted(path: DocumentPath, statuses: Mapping[str, str]) -> bool:
-    """Whether a record of the document was there in this log and has been deleted."""
-    return any(status == "gone" for key, status in statuses.items() if key.startswith(path.prefix))
+def _was_deleted(path: DocumentPath, making: _Making) -> bool:
+    """Whether a value of the document was deleted in this log, before the server decided or since.
+
+    What is replaced is deleted too, but then there is another one: an attribute that was set once has a value until
+    the document is deleted.
+    """
+    for op in making.entry.ops:
+        key, status = split_key(op.key), making.statuses.get(op.key)
+        if key is None or key.document != path:
+            continue
+        was_live = status in ("conflict", "exists") or (status == "skipped" and op.text is None)
+        is_gone = status == "gone" or (was_live and making.base.get(op.key) is None)
+        if is_gone and not _live(path, key.attribute, making.base):
+            return True
+    return False
 
 
 def _version_of(key: str) -> str:
@@ -295,13 +329,13 @@ def _texts_of(entry: Entry) -> dict[str, str]:
     return {op.key: op.text for op in entry.ops if op.text is not None}
 
 
-def _renamed(entry: Entry, before: Remade, texts: Mapping[str, str]) -> tuple[EntryOp, ...]:
+def _renamed(entry: Entry, before: Remade, texts: Mapping[str, str], dropped: AbstractSet[str]) -> tuple[EntryOp, ...]:
     """Return the ops of an entry: it deletes what became of keys, and once only; what is added has its own keys."""
-    deleted = {op.key for op in before.ops if op.text is None}
+    deleted = {op.key for op in before.ops if op.text is None} | before.dropped
     ops: list[EntryOp] = []
     for op in entry.ops:
         if op.text is not None:
-            ops.append(EntryOp(op.key, texts[op.key]))
+            ops += [EntryOp(op.key, texts[op.key])] if op.key not in dropped else []
             continue
         key = before.renamed.get(op.key, op.key)
         if key not in deleted:

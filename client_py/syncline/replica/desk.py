@@ -197,7 +197,7 @@ class Desk:
         if not self.fold.shows_built or self.fold.stage not in (Stage.CATCHING_UP, Stage.LIVE):
             return
         for entry in self.outbox.passed(self.fold.place.horizon):
-            if entry.edits:
+            if _may_leave_something(entry):
                 self._arrived.append(entry)
                 self.group.tell(entry)
             else:
@@ -227,7 +227,11 @@ class Desk:
         elif answer.verdict is Verdict.WAITS and (back := self._back(answer.entry)):
             self._save(self.outbox.wake(back))
             return False
-        return answer.verdict is Verdict.WAITS and (bool(answer.entry.edits) or not answer.entry.atomic)
+        if not answer.entry.returned:
+            return False
+        return answer.verdict is Verdict.REBASES or (
+            answer.verdict is Verdict.WAITS and (bool(answer.entry.edits) or not answer.entry.atomic)
+        )
 
     def _back(self, entry: Entry) -> list[str]:
         """Return what an entry lacked and is there by now: the feed may bring that before the answer comes."""
@@ -263,6 +267,8 @@ class Desk:
         remaking = self._meaning.remake(entry, self._base, self._new_key)
         if not isinstance(remaking, Postponed):
             self._take(entry, remaking)
+        elif remaking.given_up is not None and not patient:
+            self._take(entry, Conflict(remaking.given_up))
 
     def _take(self, entry: Entry, remaking: Remade | Conflict) -> None:
         """Let an entry be what it was made, and then those that build on it. None of them was sent yet."""
@@ -271,7 +277,7 @@ class Desk:
             self.group.reports.append(Rejected(entry.id))
             return
         self.group.reports += remaking.reports
-        keys = dict.fromkeys([*remaking.renamed, *remaking.merged])
+        keys = dict.fromkeys([*remaking.renamed, *remaking.merged, *remaking.dropped])
         if not remaking.ops:
             self.group.forget(self.outbox.settle(entry.id))
         elif remaking.ops != entry.ops or remaking.edits != entry.edits or entry.refusal is not None:
@@ -294,7 +300,7 @@ class Desk:
         discarded, self._discarded = self._discarded, []
         keys: set[str] = set()
         for entry in [*arrived, *discarded]:
-            found = self._meaning.leftovers(entry, self._base) if entry.edits else Leftovers()
+            found = self._meaning.leftovers(entry, self._base) if _may_leave_something(entry) else Leftovers()
             keys.update(found.keys)
             self.group.reports += found.reports
         self._save(arrived)
@@ -306,14 +312,18 @@ class Desk:
         return bool(self._arrived or self._discarded)
 
     def _is_being_deleted(self, key: str) -> bool:
-        shadow = self.outbox.next_shadow(key)
-        return shadow is not None and shadow.text is None
+        # A set deletes too, and may be dropped itself.
+        return any(not entry.atomic for entry in self.outbox.of_key(key))
+
+
+def _may_leave_something(entry: Entry) -> bool:
+    return bool(entry.edits) or not entry.atomic
 
 
 def _arrived_among(saved: Saved) -> frozenset[EntryId]:
     """Return which entries have arrived, in the history that is shown, but were not looked after when they did."""
     place = saved.place
-    acked = [entry for entry in saved.entries if entry.state is SyncState.ACKED and entry.edits and entry.at]
+    acked = [entry for entry in saved.entries if entry.state is SyncState.ACKED and _may_leave_something(entry)]
     if not acked or place.lineage is None or place.shown != place.built:
         return frozenset()
     lineage = Lineage.parse(place.lineage)

@@ -40,6 +40,7 @@ class Remade:
         renamed: keys that it adds under another name now, or that somebody else's record stands for, for the entries
             that build on them.
         merged: the values that it adds under these new keys, if they are not those that were written.
+        dropped: keys that it adds no more: what builds on them is without a ground too.
         reports: what happened to its edits.
     """
 
@@ -47,6 +48,7 @@ class Remade:
     edits: tuple[Edit, ...]
     renamed: dict[str, str] = field(default_factory=dict)
     merged: dict[str, str] = field(default_factory=dict)
+    dropped: frozenset[str] = frozenset()
     reports: tuple[Report, ...] = ()
 
 
@@ -59,7 +61,13 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """It cannot be made anew yet."""
+    """It cannot be made anew yet.
+
+    Attributes:
+        given_up: of one that builds on what the server lost: what to reject it for, if that does not come back.
+    """
+
+    given_up: Refusal | None = None
 
 
 Remaking = Remade | Conflict | Postponed

@@ -339,8 +339,8 @@ class Outbox:
         edits = tuple([msgspec.structs.replace(edit, policy="last") for edit in entry.edits])
         refusal = entry.refusal
         if refusal is not None:
-            is_overtaken = bool(edits and refusal.head and refusal.ops) and _RIVALRY.issuperset(refusal.ops)
-            if not is_overtaken or lineage is None or not is_in(lineage, head, refusal.head):
+            is_rivalry = refusal.status != "absent" and bool(refusal.ops) and _RIVALRY.issuperset(refusal.ops)
+            if not (edits and is_rivalry and lineage and refusal.head and is_in(lineage, head, refusal.head)):
                 refusal = None
         return self.put(entry.with_state(SyncState.PENDING, at=None, seqs=(), refusal=refusal, edits=edits))
 
