@@ -279,6 +279,29 @@ async def test_a_rewind_shows_nothing_before_what_is_missing_was_fetched(server:
         await come_back(server, replica)
 
 
+async def test_a_write_that_is_acked_during_a_rewind_is_not_taken_for_one_that_is_shown(
+    server: FakeServer, path: str | None
+) -> None:
+    """Its seq is below what is shown, which is of the history that is being left."""
+    async with held(server, path) as replica:
+        await begin(server, replica)
+        server.notes.restore(8, "inc2")
+        kept = Kept(server)
+        await cut(server, replica)
+        write = await replica.add(1, "fresh")
+        await soon(write.stored())
+        assert write.seq is not None
+        assert write.seq <= 14
+        await until(lambda: kept.frames and not replica.pending)
+        await turns(30)
+        assert (write.state, "fresh" in replica) == (SyncState.ACKED, True)
+        await kept.let_go()
+        while not is_equal(replica, server):
+            assert "fresh" in replica
+            await asyncio.sleep(0)
+        await soon(write.synced())
+
+
 async def test_a_fetch_that_the_server_cannot_answer_now_is_tried_again(server: FakeServer, path: str | None) -> None:
     refused = 0
 
