@@ -268,7 +268,7 @@ async def test_replicas_end_equal_to_the_server_whatever_happens_to_it(tmp_path:
             writers = [Writer(replica, f"w{n}", random.Random(seed + n)) for n, replica in enumerate(replicas * 2)]
             tasks = [asyncio.create_task(writer.run()) for writer in writers]
             copies = None
-            for cycle in range(5):
+            for cycle in range(4):
                 await asyncio.sleep(chance.uniform(0.1, 0.5))
                 if cycle == 1 and is_restored:
                     copies = await asyncio.to_thread(back_up, server)

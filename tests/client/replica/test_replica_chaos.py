@@ -22,7 +22,7 @@ from tests.client.fake_clock import FakeClock
 from tests.client.fake_server import FakeConnection, FakeServer
 from tests.client.replica.holding import is_equal, open_on, shown, turns, until
 
-SEEDS = int(os.environ.get("SYNCLINE_SEEDS", "12"))
+SEEDS = int(os.environ.get("SYNCLINE_SEEDS", "8"))
 STEPS = 120
 
 
@@ -194,6 +194,7 @@ async def settle(server: FakeServer, site: Site) -> None:
 
 
 HAPPENED: set[str] = set()
+FINISHED: list[int] = []
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
@@ -214,6 +215,7 @@ async def test_at_the_end_both_are_equal_and_every_write_was_decided_once(
     finally:
         await site.close()
     HAPPENED.update(chaos.happened)
+    FINISHED.append(seed)
     rows = server.notes.rows
     assert len(set(rows)) == len(rows), "a write had two effects"
     replica_states = {write.state for write in site.writes.values() if write._ended_by is None}
@@ -221,6 +223,8 @@ async def test_at_the_end_both_are_equal_and_every_write_was_decided_once(
 
 
 def test_everything_that_can_go_wrong_went_wrong() -> None:
+    if len(FINISHED) < 2 * SEEDS:
+        pytest.skip("not all of the runs above were made")
     assert {
         "a request is lost",
         "put off",
