@@ -38,7 +38,11 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
     return None if request.param == "memory" else tmp_path / "replica.db"
 
 
-async def until(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
+#: A client that met a server which was killed again and again may rest for 30 s before it tries once more.
+_SETTLED_S = 90.0
+
+
+async def until(condition: Callable[[], object], timeout_s: float = _SETTLED_S) -> None:
     """Wait until something is so. The server is another process, so turning the loop would take its processor away."""
     async with asyncio.timeout(timeout_s):
         while not condition():
