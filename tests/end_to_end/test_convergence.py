@@ -22,8 +22,8 @@ _ATTRIBUTES = ("title", "color", "size")
 _STEPS = 60
 _NOWHERE = "http://127.0.0.1:1"
 
-#: Longer than an edit waits for what the server lost.
-_QUIET_TIMEOUT_S = 60.0
+#: Longer than a client may rest between two attempts (30 s) and an edit then waits for what the server lost (30 s).
+_QUIET_TIMEOUT_S = 120.0
 
 
 class Site:
