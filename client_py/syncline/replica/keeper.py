@@ -264,9 +264,8 @@ class Keeper:
                 if entry.returned and result.status not in ("ok", "dup"):
                     # Whether it has to wait for what it builds on depends on what is in the file.
                     await self._flush()
-                if desk.answered(entry, result):
-                    patience_s = max(0.0, self._opened_at + _PATIENCE_S - self._clock.now())
-                    self._after(patience_s, lambda: self._remake(entry.id, patient=False))
+                if desk.answered(entry, result) and not self._is_patient:
+                    self._remake(entry.id, patient=False)
             case messages.Fill():
                 desk.fill(item)
                 if item.last:
@@ -279,6 +278,7 @@ class Keeper:
                 self._opened_at = self._clock.now()
                 desk.opened(item)
                 await self._flush()
+                self._after(_PATIENCE_S, self._lose_patience)
             case messages.CaughtUp():
                 desk.before_caught_up()
                 await self._flush_all()
@@ -334,6 +334,17 @@ class Keeper:
 
     def _remake(self, entry_id: EntryId, *, patient: bool = True) -> None:
         self._put(Order(lambda: self._desk.remake(entry_id, patient=patient), reads=True))
+
+    @property
+    def _is_patient(self) -> bool:
+        return self._clock.now() - self._opened_at < _PATIENCE_S
+
+    def _lose_patience(self) -> None:
+        """Do without what has not come back since the feed was opened."""
+        if not self._is_patient:
+            for entry in self.outbox.waiting():
+                if entry.returned:
+                    self._remake(entry.id, patient=False)
 
     # --- saving and publishing ---
 
