@@ -19,7 +19,7 @@ from tests.client.documents.network import Network, Station, turns
 
 __all__ = ["Options", "Simulation"]
 
-#: What is set by everybody; what each adds to; ids that everybody chooses. What one station alone sets is named after it.
+#: What everybody sets; what each adds to; ids that everybody chooses. What one station alone sets is named after it.
 _SHARED = ("title", "color", "size")
 _GROWING = "tags"
 _CHOSEN = ("main", "other")
