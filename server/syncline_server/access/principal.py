@@ -17,7 +17,7 @@ SCOPES: frozenset[Scope] = frozenset({"read", "write", "share", "admin"})
 class Principal(msgspec.Struct, frozen=True):
     """Who acts.
 
-    `name` is what grants and `by` call him; None for `anonymous` (nobody logged in) and `open` (a server on which nobody
+    `name` is what grants and `by` call him; None for `anonymous` (nobody logged in) and `open` (a server where nobody
     has to). `external` ones have their identity from an issuer or a function of the operator, and no account here.
     `scopes` and `stores` (names, or prefixes with `*`; None is all) are what his token is limited to; `token` names it.
     `expires_ms` is the end of the credentials, in ms since 1970.
