@@ -1,0 +1,1 @@
+"""Tests of accounts, and of every way to prove who one is."""
