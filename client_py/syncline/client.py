@@ -21,6 +21,8 @@ from weakref import WeakSet
 from syncline_protocol import START, Limits, messages
 from syncline_protocol.values import check_store_name
 
+from .accounts import Accepted, Accounts, Grant, GrantLimits, NewInvitation, Role
+from .accounts.expiry import Expiry
 from .address import DEFAULT_URL, URL_VARIABLE, parse_address
 from .clock import Clock
 from .connection import Connection
@@ -85,6 +87,7 @@ class Client:
 
     Attributes:
         stores: create, drop and list stores.
+        accounts: log in, and say who may do what.
         url: where the server is.
     """
 
@@ -104,6 +107,7 @@ class Client:
         self._connection = Connection(address, client_name=client_name, credentials=credentials, clock=clock)
         self._http = HttpApi(address, credentials=credentials)
         self.stores = Stores(self._http)
+        self.accounts = Accounts(self._http, clock, self._connection.take_token)
 
     # --- opening and closing ---
 
@@ -248,6 +252,88 @@ class Client:
     def records(self, store: str) -> Records:
         """Walk over the live records of a store, in the order of their seqs, as they were at one position."""
         return self._http.records(store)
+
+    # --- sharing ---
+
+    async def share(
+        self,
+        store: str,
+        to: str,
+        role: Role = "reader",
+        *,
+        key_prefix: str | None = None,
+        read_prefix: str | None = None,
+        add_only: bool = False,
+        own_only: bool = False,
+        records_max: int | None = None,
+        bytes_max: int | None = None,
+        writes_per_s: float | None = None,
+        authors: bool = True,
+        expires: Expiry = None,
+    ) -> Grant:
+        """Let somebody use a store. What was granted to him for it before is replaced.
+
+        Args:
+            store: a name, or the beginning of names with `*` at its end.
+            to: the name of a user, or `user:NAME`, `group:NAME` or `everyone`.
+            role: `reader`, `writer` or `owner`.
+            key_prefix: he may write keys that begin so only.
+            read_prefix: he sees records whose keys begin so only.
+            add_only: he may delete nothing.
+            own_only: he may delete what he added himself only.
+            records_max: how many live records may be his.
+            bytes_max: how many bytes these may have.
+            writes_per_s: how many writes he may make in a second.
+            authors: whether he sees who made a change.
+            expires: when it ends: a `datetime` with a time zone, or a `timedelta` from now on.
+
+        Raises:
+            Forbidden: the store is not ours to share.
+        """
+        limits = GrantLimits(key_prefix, read_prefix, add_only, own_only, records_max, bytes_max, writes_per_s)
+        return await self.accounts.grants.add(to, store, role, limits=limits, authors=authors, expires=expires)
+
+    async def unshare(self, store: str, to: str) -> list[Grant]:
+        """Take back what was granted to somebody for a store. Returns what that was: nothing, or one grant."""
+        found = await self.accounts.grants.list(store, to=to)
+        return [await self.accounts.grants.remove(grant.id) for grant in found if grant.store == store]
+
+    async def shared(self, store: str) -> list[Grant]:
+        """Return who may use a store, and how."""
+        return await self.accounts.grants.list(store)
+
+    async def invite(
+        self,
+        store: str,
+        role: Role = "reader",
+        *,
+        key_prefix: str | None = None,
+        read_prefix: str | None = None,
+        add_only: bool = False,
+        own_only: bool = False,
+        records_max: int | None = None,
+        bytes_max: int | None = None,
+        writes_per_s: float | None = None,
+        authors: bool = True,
+        expires: Expiry = None,
+        uses_max: int | None = None,
+    ) -> NewInvitation:
+        """Make an invitation to a store: whoever opens its `link`, or accepts its `code`, gets what `share` would give.
+
+        Args:
+            uses_max: how many may accept it. The others are those of `share`.
+
+        Raises:
+            Forbidden: the store is not ours to share.
+        """
+        limits = GrantLimits(key_prefix, read_prefix, add_only, own_only, records_max, bytes_max, writes_per_s)
+        return await self.accounts.invitations.create(
+            store, role, limits=limits, authors=authors, expires=expires, uses_max=uses_max
+        )
+
+    async def accept(self, code: str) -> Accepted:
+        """Accept an invitation as who we are; `accounts.invitations.accept` can make an account with it."""
+        return await self.accounts.invitations.accept(code)
 
     # --- what the connection does ---
 

@@ -129,6 +129,11 @@ class Connection:
             self._credentials.replace(token)
         self._authenticated.set()
 
+    def take_token(self, token: str | None) -> None:
+        """Show this token from now on, or none. It is no question whether the connection is open."""
+        self._credentials.replace(token)
+        self._authenticated.set()
+
     def put(self, write: PendingWrite) -> None:
         """Take a write, to be sent when that is possible."""
         self.writes.put(write)

@@ -9,6 +9,9 @@
     ├── ClientClosed               the client was closed while this was under way
     ├── WriteRefused               the server refused a write, or it broke a rule before it was sent; carries `result`
     ├── RequestRefused             the server refused an HTTP request; carries `status` and `code`
+    │   ├── LoginFailed            there is no such user with this password
+    │   ├── Forbidden              nobody granted this to us
+    │   └── RateLimited            too many requests; carries `after_s`
     ├── WriteRejected              a replica's write was refused for good; carries `write`
     ├── FlushTimeout               the server did not get everything in time; carries `pending` (also a TimeoutError)
     ├── OutboxFull                 more waits to be sent than may; carries `size` and `size_max`
@@ -49,6 +52,7 @@ __all__ = [
     "DocumentGone",
     "DocumentMismatch",
     "FlushTimeout",
+    "Forbidden",
     "HistoryChanged",
     "LocalFileCorrupt",
     "LocalFileError",
@@ -57,8 +61,10 @@ __all__ = [
     "LocalFileInvalid",
     "LocalFileLocked",
     "LocalFileTooNew",
+    "LoginFailed",
     "Misuse",
     "OutboxFull",
+    "RateLimited",
     "RequestRefused",
     "SubscriptionEnded",
     "SubscriptionError",
@@ -192,6 +198,22 @@ class RequestRefused(SynclineError):
         super().__init__(message, hint=hint)
         self.status = status
         self.code = code
+
+
+class LoginFailed(RequestRefused):
+    """There is no such user, or this is not the password. The server does not say which."""
+
+
+class Forbidden(RequestRefused):
+    """The server knows who asks, and nobody granted this to him. Another login may be allowed to."""
+
+
+class RateLimited(RequestRefused):
+    """There were too many requests. `after_s`: the seconds after which the same may work, if the server said that."""
+
+    def __init__(self, status: int, code: str, message: str, *, hint: str = "", after_s: float | None = None) -> None:
+        super().__init__(status, code, message, hint=hint)
+        self.after_s = after_s
 
 
 class SubscriptionError(SynclineError):

@@ -4,10 +4,12 @@ Owns the HTTP client, made when it is first needed, and turns every failure into
 of the server into `RequestRefused`, a server that cannot be reached into `ConnectionFailed`.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
+from urllib.parse import urlencode
 
 import httpx2
 import msgspec
@@ -16,7 +18,7 @@ from syncline_protocol.cursor import Cursor, Seq
 
 from .address import Address
 from .credentials import UNAUTHORIZED, Credentials
-from .errors import ConnectionFailed, ConnectionForbidden, RequestRefused
+from .errors import ConnectionFailed, ConnectionForbidden, Forbidden, LoginFailed, RateLimited, RequestRefused
 from .record import Record, Records
 
 __all__ = ["HttpApi", "StoreInfo"]
@@ -61,6 +63,7 @@ class _Problem(msgspec.Struct):
     detail: str = ""
     code: str = ""
     hint: str = ""
+    after_ms: int | None = None
 
 
 class HttpApi:
@@ -94,7 +97,38 @@ class HttpApi:
         if self._client is not None:
             await self._client.aclose()
 
+    @property
+    def url(self) -> str:
+        """Where the server is."""
+        return self._address.url
+
     # --- requests ---
+
+    async def request(
+        self,
+        method: str,
+        *parts: str,
+        kind: type[T],
+        body: object = None,
+        query: Mapping[str, str | None] | None = None,
+        as_nobody: bool = False,
+    ) -> T:
+        """Send a request and return the answer.
+
+        Args:
+            parts: those of the path below `/v1`.
+            kind: what the answer is.
+            body: what to send, as JSON.
+            query: parameters; those that are None are left out.
+            as_nobody: show no token, as somebody does who is about to log in.
+        """
+        url = self._address.path(*parts)
+        given = {name: value for name, value in (query or {}).items() if value is not None}
+        if given:
+            url = f"{url}?{urlencode(given)}"
+        content = None if body is None else msgspec.json.encode(body)
+        async with self._open(method, url, content=content, as_nobody=as_nobody) as response:
+            return self._read(await response.aread(), kind)
 
     async def list_stores(self) -> list[StoreInfo]:
         """Return every store."""
@@ -150,34 +184,46 @@ class HttpApi:
 
     @asynccontextmanager
     async def _open(
-        self, method: str, url: str, headers: dict[str, str] | None = None
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str] | None = None,
+        *,
+        content: bytes | None = None,
+        as_nobody: bool = False,
     ) -> AsyncIterator[httpx2.Response]:
+        headers = dict(headers or {})
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+        request = _Request(method, url, headers, content)
         try:
             async with AsyncExitStack() as sent:
-                response = await self._let_in(sent, method, url, headers or {})
+                response = await (self._send(sent, request, None) if as_nobody else self._let_in(sent, request))
                 if response.status_code >= httpx2.codes.BAD_REQUEST:
-                    raise _problem_of(response.status_code, await response.aread(), f"{method} {url}")
+                    await response.aread()
+                    raise _problem_of(response, f"{method} {url.partition('?')[0]}")
                 yield response
         except httpx2.TransportError as error:
             raise self._explain(error) from error
 
-    async def _let_in(self, sent: AsyncExitStack, method: str, url: str, headers: dict[str, str]) -> httpx2.Response:
+    async def _let_in(self, sent: AsyncExitStack, request: "_Request") -> httpx2.Response:
         """Send a request with a token, and once more if that is refused and there is another one."""
         token = await self._credentials.ask()
-        response = await self._send(sent, method, url, headers, token)
+        response = await self._send(sent, request, token)
         if response.status_code == UNAUTHORIZED:
             await response.aread()
             other = await self._credentials.renew(token)
             if other is not None:
-                return await self._send(sent, method, url, headers, other)
+                return await self._send(sent, request, other)
         return response
 
-    async def _send(
-        self, sent: AsyncExitStack, method: str, url: str, headers: dict[str, str], token: str | None
-    ) -> httpx2.Response:
+    async def _send(self, sent: AsyncExitStack, request: "_Request", token: str | None) -> httpx2.Response:
         client = self._ready_client()
         shown = {"Authorization": f"Bearer {token}"} if token else {}
-        response = await client.send(client.build_request(method, url, headers={**headers, **shown}), stream=True)
+        built = client.build_request(
+            request.method, request.url, headers={**request.headers, **shown}, content=request.content
+        )
+        response = await client.send(built, stream=True)
         sent.push_async_callback(response.aclose)
         return response
 
@@ -215,12 +261,35 @@ class HttpApi:
             raise ConnectionFailed(self._address.url, reason, hint="check the URL") from error
 
 
-def _problem_of(status: int, body: bytes, request: str) -> RequestRefused:
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A request that may be sent twice, with another token."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    content: bytes | None
+
+
+def _problem_of(response: httpx2.Response, request: str) -> RequestRefused:
+    """Return the error that says what a problem document says; the response has been read."""
+    status = response.status_code
     try:
-        problem = msgspec.json.decode(body, type=_Problem)
+        problem = msgspec.json.decode(response.content, type=_Problem)
     except (msgspec.DecodeError, UnicodeDecodeError):
         problem = _Problem(detail=f"{request} was answered with HTTP {status}", hint="is it a Syncline server?")
-    return RequestRefused(status, problem.code, problem.detail or problem.title, hint=problem.hint)
+    message = problem.detail or problem.title
+    if problem.code == "rate_limited":
+        after_s = _wait_of(problem, response.headers.get("Retry-After"))
+        return RateLimited(status, problem.code, message, hint=problem.hint, after_s=after_s)
+    kind = {"login_failed": LoginFailed, "forbidden": Forbidden}.get(problem.code, RequestRefused)
+    return kind(status, problem.code, message, hint=problem.hint)
+
+
+def _wait_of(problem: _Problem, retry_after: str | None) -> float | None:
+    if problem.after_ms is not None:
+        return problem.after_ms / 1000
+    return float(retry_after) if retry_after is not None and retry_after.isdecimal() else None
 
 
 def _seconds_of(date: str | None) -> float | None:

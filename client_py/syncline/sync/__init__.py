@@ -12,6 +12,7 @@ wait for what comes of it. All may be used from several threads at once, also wh
 notebook. Values (`Change`, `Record`, `View`, `Status`, …) and errors are those of `syncline`.
 """
 
+from .accounts import Accounts, Grants, Groups, Invitations, Tokens, Users
 from .client import Client, connect
 from .collection import Collection, DocumentsView
 from .document import Document, ref
@@ -24,16 +25,22 @@ from .watch import Watch
 from .write import Write, WriteRejected
 
 __all__ = [
+    "Accounts",
     "Client",
     "Collection",
     "Document",
     "DocumentsView",
+    "Grants",
+    "Groups",
+    "Invitations",
     "Records",
     "Replica",
     "Statuses",
     "Stores",
     "Subscription",
     "SubscriptionEvents",
+    "Tokens",
+    "Users",
     "Watch",
     "Write",
     "WriteRejected",

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 
 from syncline import client
+from syncline.accounts.expiry import Expiry
+from syncline.accounts.values import Accepted, Grant, NewInvitation, Role
 from syncline.clock import Clock
 from syncline.errors import ClientClosed
 from syncline.record import Record
@@ -21,6 +23,7 @@ from syncline.status import ConnectionState, Status
 from syncline.write import Add, Delete, Written
 from syncline_protocol import START, Limits, messages
 
+from .accounts import Accounts
 from .loop_thread import LoopThread
 from .records import Records
 from .replica import Replica
@@ -78,12 +81,14 @@ class Client:
 
     Attributes:
         stores: create, drop and list stores.
+        accounts: log in, and say who may do what.
         url: where the server is.
     """
 
     def __init__(self, thread: LoopThread, inner: client.Client) -> None:
         self.url = inner.url
         self.stores = Stores(thread, inner.stores)
+        self.accounts = Accounts(thread, inner.accounts)
         self._thread = thread
         self._inner = inner
 
@@ -219,6 +224,86 @@ class Client:
     def records(self, store: str) -> Records:
         """Walk over the live records of a store, in the order of their seqs, as they were at one position."""
         return Records(self._thread, self._inner.records(store))
+
+    # --- sharing ---
+
+    def share(
+        self,
+        store: str,
+        to: str,
+        role: Role = "reader",
+        *,
+        key_prefix: str | None = None,
+        read_prefix: str | None = None,
+        add_only: bool = False,
+        own_only: bool = False,
+        records_max: int | None = None,
+        bytes_max: int | None = None,
+        writes_per_s: float | None = None,
+        authors: bool = True,
+        expires: Expiry = None,
+    ) -> Grant:
+        """Let somebody use a store. Arguments and errors are those of `syncline.Client.share`."""
+        sharing = self._inner.share(
+            store,
+            to,
+            role,
+            key_prefix=key_prefix,
+            read_prefix=read_prefix,
+            add_only=add_only,
+            own_only=own_only,
+            records_max=records_max,
+            bytes_max=bytes_max,
+            writes_per_s=writes_per_s,
+            authors=authors,
+            expires=expires,
+        )
+        return self._thread.run(sharing)
+
+    def unshare(self, store: str, to: str) -> list[Grant]:
+        """Take back what was granted to somebody for a store. Returns what that was: nothing, or one grant."""
+        return self._thread.run(self._inner.unshare(store, to))
+
+    def shared(self, store: str) -> list[Grant]:
+        """Return who may use a store, and how."""
+        return self._thread.run(self._inner.shared(store))
+
+    def invite(
+        self,
+        store: str,
+        role: Role = "reader",
+        *,
+        key_prefix: str | None = None,
+        read_prefix: str | None = None,
+        add_only: bool = False,
+        own_only: bool = False,
+        records_max: int | None = None,
+        bytes_max: int | None = None,
+        writes_per_s: float | None = None,
+        authors: bool = True,
+        expires: Expiry = None,
+        uses_max: int | None = None,
+    ) -> NewInvitation:
+        """Make an invitation to a store. Arguments and errors are those of `syncline.Client.invite`."""
+        inviting = self._inner.invite(
+            store,
+            role,
+            key_prefix=key_prefix,
+            read_prefix=read_prefix,
+            add_only=add_only,
+            own_only=own_only,
+            records_max=records_max,
+            bytes_max=bytes_max,
+            writes_per_s=writes_per_s,
+            authors=authors,
+            expires=expires,
+            uses_max=uses_max,
+        )
+        return self._thread.run(inviting)
+
+    def accept(self, code: str) -> Accepted:
+        """Accept an invitation as who we are; `accounts.invitations.accept` can make an account with it."""
+        return self._thread.run(self._inner.accept(code))
 
     # --- what the connection does ---
 

@@ -20,15 +20,21 @@ T = TypeVar("T")
 
 #: The async class that each class of `syncline.sync` stands for.
 TWINS: dict[type[Any], type[Any]] = {
+    syncline.sync.Accounts: syncline.Accounts,
     syncline.sync.Client: syncline.Client,
     syncline.sync.Collection: syncline.Collection,
     syncline.sync.Document: syncline.Document,
+    syncline.sync.Grants: syncline.Grants,
+    syncline.sync.Groups: syncline.Groups,
+    syncline.sync.Invitations: syncline.Invitations,
     syncline.sync.Records: syncline.Records,
     syncline.sync.Replica: syncline.Replica,
     syncline.sync.Statuses: AsyncIterator,
     syncline.sync.Stores: syncline.Stores,
     syncline.sync.Subscription: syncline.Subscription,
     syncline.sync.SubscriptionEvents: syncline.SubscriptionEvents,
+    syncline.sync.Tokens: syncline.Tokens,
+    syncline.sync.Users: syncline.Users,
     syncline.sync.Watch: syncline.Watch,
     syncline.sync.Write: syncline.Write,
 }
