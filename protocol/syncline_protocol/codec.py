@@ -24,6 +24,7 @@ __all__ = [
     "encode",
     "encode_change",
     "fill_frame",
+    "without_author",
 ]
 
 M = TypeVar("M")
@@ -120,12 +121,24 @@ def encode(message: ClientMessage | ServerMessage) -> bytes:
     return _text.encode(message)
 
 
-def encode_change(seq: Seq, key: str, value: bytes | None, time_ms: int) -> bytes:
-    """Write one committed change as BATCH carries it; a change without a value is a DELETE."""
+def encode_change(seq: Seq, key: str, value: bytes | None, time_ms: int, by: str | None = None) -> bytes:
+    """Write one committed change as BATCH carries it; a change without a value is a DELETE.
+
+    The author comes last, so that `without_author` can cut him off.
+    """
     name = _text.encode(key)
     if value is None:
-        return b'{"seq":%d,"op":"DELETE","key":%b,"time":%d}' % (seq, name, time_ms)
-    return b'{"seq":%d,"op":"ADD","key":%b,"value":%b,"time":%d}' % (seq, name, value, time_ms)
+        text = b'{"seq":%d,"op":"DELETE","key":%b,"time":%d}' % (seq, name, time_ms)
+    else:
+        text = b'{"seq":%d,"op":"ADD","key":%b,"value":%b,"time":%d}' % (seq, name, value, time_ms)
+    return text if by is None else b'%b,"by":%b}' % (text[:-1], _text.encode(by))
+
+
+def without_author(text: bytes) -> bytes:
+    """Return what `encode_change` wrote as it would be without `by`."""
+    # Without an author the text ends with the digits of its time. What a key or value holds stands before the member,
+    # and what the name holds cannot look like it, as in a JSON string every quote has a backslash before it.
+    return text[: text.rindex(b',"by":"')] + b"}" if text.endswith(b'"}') else text
 
 
 def batch_frame(feed: str, from_: Cursor, to: Cursor, changes: Iterable[bytes]) -> bytes:

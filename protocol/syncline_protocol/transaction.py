@@ -13,20 +13,31 @@ from .limits import Limits
 from .messages import Add, Delete, OpResult, Status, Write
 from .values import check_key, check_store_name, check_value
 
-__all__ = ["Op", "Transaction", "hash_value", "make_op", "transaction_of"]
+__all__ = ["Op", "Quota", "Transaction", "hash_value", "make_op", "transaction_of"]
 
 
 # Structs, because one of each is made for every single ADD, and a frozen dataclass costs five times as much.
 class Op(msgspec.Struct, frozen=True, gc=False):
     """ADD with a value, DELETE without one.
 
-    `value` is JSON text as it is kept, `hash` the hash of it; `fault` says which rule the op breaks, if one.
+    `value` is JSON text as it is kept, `hash` the hash of it; `fault` says which rule the op breaks, if one. With
+    `only_by` a DELETE is allowed only if that author added the record.
     """
 
     key: str
     value: bytes | None = None
     hash: bytes | None = None
     fault: OpResult | None = None
+    only_by: str | None = None
+
+
+class Quota(msgspec.Struct, frozen=True):
+    """How much one author may keep in a store: live records that he added, and bytes of their keys and values in
+    UTF-8. None is no bound.
+    """
+
+    records_max: int | None = None
+    bytes_max: int | None = None
 
 
 class Transaction(msgspec.Struct, frozen=True):
@@ -34,6 +45,7 @@ class Transaction(msgspec.Struct, frozen=True):
 
     `atomic`: all or none; otherwise each op is decided alone, as if it had come alone. `store_id`: the store that the
     writer means; another store of that name refuses it. `single`: the ops came as an ADD or DELETE of their own.
+    `by` is the author of its changes; `quota` bounds what he keeps, and bounds nothing if there is no author.
     """
 
     store: str
@@ -41,6 +53,8 @@ class Transaction(msgspec.Struct, frozen=True):
     atomic: bool = True
     store_id: str | None = None
     single: bool = False
+    by: str | None = None
+    quota: Quota | None = None
 
 
 def hash_value(text: bytes) -> bytes:

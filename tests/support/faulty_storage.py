@@ -77,9 +77,9 @@ class FaultyStorage(MemoryStorage):
         await self._reach("after_info")
         return info
 
-    async def live_ranges(self, store: str, upto: Seq) -> list[tuple[Seq, Seq]]:
+    async def live_ranges(self, store: str, upto: Seq, prefixes: Sequence[str] = ()) -> list[tuple[Seq, Seq]]:
         await self._reach("before_live_ranges")
-        return await super().live_ranges(store, upto)
+        return await super().live_ranges(store, upto, prefixes)
 
     async def append(self, transactions: Sequence[Transaction], now_ms: int) -> Appended:
         self._require_open()

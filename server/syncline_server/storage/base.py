@@ -34,6 +34,8 @@ __all__ = [
     "StoreInfo",
     "StoreMismatch",
     "StoreUnknown",
+    "Summary",
+    "Usage",
 ]
 
 
@@ -104,6 +106,24 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
+class Summary:
+    """Count and digest, as in `Head`, of some of the records that live at a position."""
+
+    count: int
+    digest: int
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """What one author keeps in a store: live records that he added, bytes of their keys and values in UTF-8."""
+
+    records: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(self.records + other.records, self.bytes + other.bytes)
+
+
+@dataclass(frozen=True, slots=True)
 class StoreInfo:
     """A store: `store_id` is minted when it is created, so a store made anew under the name differs."""
 
@@ -159,12 +179,17 @@ class Outcome(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What one append added to one store: every row in (after, head.seq], and the head that it left."""
+    """What one append added to one store: every row in (after, head.seq], and the head that it left.
+
+    `partners` runs parallel to `rows`: of a DELETE the seq of its ADD; of an ADD the seq of its DELETE, if it died in
+    this very append, else None.
+    """
 
     store: str
     store_id: str
     after: Seq
     rows: tuple[Row, ...]
+    partners: tuple[Seq | None, ...]
     head: Head
 
 
@@ -229,9 +254,9 @@ class Storage(Protocol):
         """Decide and commit everything that waits, for all stores, with one flush; durable on return.
 
         Each transaction is decided by the log and by those before it in the call (`decide`); the `head` of one that is
-        refused for what they left is a position of this call too, under the name that it keeps. A transaction whose
-        encoded changes do not fit into one frame is `too_large`. The first append to a store after `open`, or after
-        `distrust`, mints an incarnation, if it commits anything.
+        refused for what they left is a position of this call too, under the name that it keeps. Own-only and quotas
+        are part of the decision. A transaction whose encoded changes do not fit into one frame is `too_large`. The
+        first append to a store after `open`, or after `distrust`, mints an incarnation, if it commits anything.
 
         Raises:
             StorageUnavailable: the outcome of all of them is unknown; nothing works until `open` has succeeded.
@@ -258,8 +283,33 @@ class Storage(Protocol):
         """
         ...
 
-    async def live_ranges(self, store: str, upto: Seq) -> list[tuple[Seq, Seq]]:
-        """Return the seqs of the records that live at `upto`, as inclusive ranges in ascending order."""
+    async def live_ranges(self, store: str, upto: Seq, prefixes: Sequence[str] = ()) -> list[tuple[Seq, Seq]]:
+        """Return the seqs of the records that live at `upto`, as inclusive ranges in ascending order.
+
+        With `prefixes` only of those whose keys begin with one of them; their seqs lie between those of others, so
+        they are seldom neighbours, and there may be as many ranges as records.
+        """
+        ...
+
+    async def summary(self, store: str, prefixes: Sequence[str], upto: Seq) -> Summary:
+        """Count the records that live at `upto` and whose keys begin with one of the prefixes, each record once.
+
+        No prefixes mean all records, as in `live_ranges`. The work grows with the keys, live or dead, that begin so.
+
+        Raises:
+            StoreUnknown: the store is not there.
+        """
+        ...
+
+    async def usage(self, store: str, author: str) -> Usage:
+        """Return what the author keeps in this store, as it counts against his quota; nothing if he is unknown to it.
+
+        Only records that were added by a transaction with an author count. It is kept with every append, so asking
+        does not grow with the log.
+
+        Raises:
+            StoreUnknown: the store is not there.
+        """
         ...
 
     async def get(self, store: str, key: str) -> Record | None:

@@ -2,6 +2,9 @@
 
 A backend gives what its log knows of the keys, gets a `Decision`, and writes what the decision lists. Within one
 append the caller notes each commit in the same mapping (`used_after`), so that later transactions see earlier ones.
+
+Own-only and quotas are decided here too, by the authors that the log knows, so that nothing can come between the
+question and the commit. A write that is in the log already is `dup`, whatever its author may do now.
 """
 
 from collections.abc import Mapping
@@ -10,9 +13,11 @@ import msgspec
 
 from syncline_protocol.cursor import Seq
 from syncline_protocol.messages import OpResult, Status
-from syncline_protocol.transaction import Op, Transaction
+from syncline_protocol.transaction import Op, Quota, Transaction
 
-__all__ = ["Decision", "UsedKey", "decide", "decide_alone", "is_refused_by_log", "used_after"]
+from .base import Usage
+
+__all__ = ["Balance", "Decision", "UsedKey", "decide", "decide_alone", "is_refused_by_log", "used_after"]
 
 #: What an op alone is if the log was in its way. The other refusals are the op's own fault.
 _IN_THE_WAY: frozenset[Status] = frozenset({"conflict", "gone", "absent"})
@@ -20,11 +25,16 @@ _IN_THE_WAY: frozenset[Status] = frozenset({"conflict", "gone", "absent"})
 
 # Structs, as one of each is made for every op that is written and a frozen dataclass costs five times as much.
 class UsedKey(msgspec.Struct, frozen=True, gc=False):
-    """The record of a used key, kept for ever: seq of its ADD, of its DELETE if it died, hash of its value text."""
+    """The record of a used key, kept for ever: seq of its ADD, of its DELETE if it died, hash of its value text.
+
+    `by` is who added it, `size` what it counts for in his usage: bytes of key and value, or 0 if there is no author.
+    """
 
     add_seq: Seq
     delete_seq: Seq | None
     hash: bytes
+    by: str | None = None
+    size: int = 0
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -39,31 +49,72 @@ class Decision(msgspec.Struct, frozen=True):
     last_seq: Seq | None
 
 
-def decide(transaction: Transaction, used: Mapping[str, UsedKey], next_seq: Seq) -> Decision:
+class Balance:
+    """What an author with a quota keeps, while one transaction of his is decided.
+
+    Args:
+        author: the author.
+        quota: the bounds.
+        usage: what he keeps before the transaction.
+    """
+
+    __slots__ = ("_author", "_bytes", "_quota", "_records")
+
+    def __init__(self, author: str, quota: Quota, usage: Usage) -> None:
+        self._author = author
+        self._quota = quota
+        self._records = usage.records
+        self._bytes = usage.bytes
+
+    def settle(self, op: Op, known: UsedKey | None, result: OpResult) -> OpResult:
+        """Count an op that is to be committed with `result`. An ADD that there is no room for is refused instead."""
+        if op.value is None:
+            if known is not None and known.by == self._author:
+                self._records -= 1
+                self._bytes -= known.size
+            return result
+        records, size = self._records + 1, self._bytes + _size_of(op)
+        quota = self._quota
+        if quota.records_max is not None and records > quota.records_max:
+            return _no_room(f"no more than {quota.records_max} records of yours may be in this store")
+        if quota.bytes_max is not None and size > quota.bytes_max:
+            return _no_room(f"your records in this store may have no more than {quota.bytes_max} bytes together")
+        self._records, self._bytes = records, size
+        return result
+
+
+def decide(
+    transaction: Transaction, used: Mapping[str, UsedKey], next_seq: Seq, balance: Balance | None = None
+) -> Decision:
     """Decide one transaction.
 
     Args:
         transaction: what is asked for.
         used: what the log knows, at least of every key that the transaction names.
         next_seq: the seq that the first committed op gets.
+        balance: of the author, if the transaction has a quota.
     """
     if transaction.single:
-        return _decide_single(transaction.ops[0], used, next_seq)
+        return _decide_single(transaction.ops[0], used, next_seq, balance)
     if transaction.atomic:
-        return _decide_atomic(transaction.ops, used, next_seq)
-    return _decide_each(transaction, used, next_seq)
+        return _decide_atomic(transaction.ops, used, next_seq, balance)
+    return _decide_each(transaction, used, next_seq, balance)
 
 
-def decide_alone(op: Op, known: UsedKey | None, seq: Seq) -> OpResult:
+def decide_alone(op: Op, known: UsedKey | None, seq: Seq, balance: Balance | None = None) -> OpResult:
     """Decide an op that is a transaction of its own; it gets `seq` if it is committed."""
     if op.fault is not None:
         return op.fault
     if op.value is None:
         if known is None:
             return OpResult("absent")
-        return OpResult("ok", seq) if known.delete_seq is None else OpResult("dup", known.delete_seq)
+        if known.delete_seq is not None:
+            return OpResult("dup", known.delete_seq)
+        if op.only_by is not None and op.only_by != known.by:
+            return _not_his()
+        return OpResult("ok", seq) if balance is None else balance.settle(op, known, OpResult("ok", seq))
     if known is None:
-        return OpResult("ok", seq)
+        return OpResult("ok", seq) if balance is None else balance.settle(op, None, OpResult("ok", seq))
     if known.hash == op.hash:
         return OpResult("dup", known.add_seq, known.delete_seq)
     return OpResult("conflict" if known.delete_seq is None else "gone")
@@ -76,34 +127,48 @@ def is_refused_by_log(status: Status, results: tuple[OpResult, ...]) -> bool:
     return status == "refused" or status in _IN_THE_WAY
 
 
-def used_after(op: Op, known: UsedKey | None, seq: Seq) -> UsedKey:
-    """Return what the log knows of the key once `op` is committed at `seq`; `known` is what it knew before."""
+def used_after(op: Op, known: UsedKey | None, seq: Seq, by: str | None) -> UsedKey:
+    """Return what the log knows of the key once `by` has committed `op` at `seq`; `known` is what it knew before."""
     if op.value is None:
         assert known is not None
-        return UsedKey(known.add_seq, seq, known.hash)
+        return UsedKey(known.add_seq, seq, known.hash, known.by, known.size)
     assert op.hash is not None
-    return UsedKey(seq, None, op.hash)
+    return UsedKey(seq, None, op.hash) if by is None else UsedKey(seq, None, op.hash, by, _size_of(op))
+
+
+def _size_of(op: Op) -> int:
+    return len(op.key.encode()) + len(op.value or b"")
+
+
+def _no_room(message: str) -> OpResult:
+    return OpResult("denied", code="quota_exceeded", message=message)
+
+
+def _not_his() -> OpResult:
+    return OpResult("denied", code="forbidden", message="only who added this record may delete it")
 
 
 # --- each op alone ---
 
 
-def _decide_single(op: Op, used: Mapping[str, UsedKey], next_seq: Seq) -> Decision:
-    result = decide_alone(op, used.get(op.key), next_seq)
+def _decide_single(op: Op, used: Mapping[str, UsedKey], next_seq: Seq, balance: Balance | None) -> Decision:
+    result = decide_alone(op, used.get(op.key), next_seq, balance)
     return Decision(result.status, (result,), (op,) if result.status == "ok" else (), result.seq)
 
 
-def _decide_each(transaction: Transaction, used: Mapping[str, UsedKey], next_seq: Seq) -> Decision:
+def _decide_each(
+    transaction: Transaction, used: Mapping[str, UsedKey], next_seq: Seq, balance: Balance | None
+) -> Decision:
     results: list[OpResult] = []
     commits: list[Op] = []
     changed: dict[str, UsedKey] = {}
     last_seq: Seq | None = None
     for op in transaction.ops:
         known = changed.get(op.key) or used.get(op.key)
-        result = decide_alone(op, known, Seq(next_seq + len(commits)))
+        result = decide_alone(op, known, Seq(next_seq + len(commits)), balance)
         if result.status == "ok":
             assert result.seq is not None
-            changed[op.key] = used_after(op, known, result.seq)
+            changed[op.key] = used_after(op, known, result.seq, transaction.by)
             commits.append(op)
         if result.seq is not None and (last_seq is None or result.seq > last_seq):
             last_seq = result.seq
@@ -121,7 +186,9 @@ def _overall(results: list[OpResult]) -> Status:
 # --- all or none ---
 
 
-def _decide_atomic(ops: tuple[Op, ...], used: Mapping[str, UsedKey], next_seq: Seq) -> Decision:
+def _decide_atomic(
+    ops: tuple[Op, ...], used: Mapping[str, UsedKey], next_seq: Seq, balance: Balance | None
+) -> Decision:
     repeated = _original_seqs(ops, used)
     if repeated is not None:
         results = tuple(_repeated(op, used[op.key], seq) for op, seq in zip(ops, repeated, strict=True))
@@ -131,10 +198,19 @@ def _decide_atomic(ops: tuple[Op, ...], used: Mapping[str, UsedKey], next_seq: S
     for index, op in enumerate(ops):
         verdicts.append(_decide_in_transaction(op, used.get(op.key), Seq(next_seq + index), op.key in seen))
         seen.add(op.key)
-    if all(verdict.status == "ok" for verdict in verdicts):
+    if balance is not None and _all_ok(verdicts):
+        # What the transaction deletes makes room for what it adds, wherever it stands.
+        for index in sorted(range(len(ops)), key=lambda index: ops[index].value is not None):
+            op = ops[index]
+            verdicts[index] = balance.settle(op, used.get(op.key), verdicts[index])
+    if _all_ok(verdicts):
         return Decision("ok", tuple(verdicts), ops, Seq(next_seq + len(ops) - 1))
     refused = tuple(OpResult("skipped") if verdict.status == "ok" else verdict for verdict in verdicts)
     return Decision("refused", refused, (), None)
+
+
+def _all_ok(verdicts: list[OpResult]) -> bool:
+    return all(verdict.status == "ok" for verdict in verdicts)
 
 
 def _original_seqs(ops: tuple[Op, ...], used: Mapping[str, UsedKey]) -> list[Seq] | None:
@@ -165,7 +241,9 @@ def _decide_in_transaction(op: Op, known: UsedKey | None, seq: Seq, key_repeats:
     if op.value is None:
         if known is None:
             return OpResult("absent")
-        return OpResult("ok", seq) if known.delete_seq is None else OpResult("gone")
+        if known.delete_seq is not None:
+            return OpResult("gone")
+        return OpResult("ok", seq) if op.only_by in (None, known.by) else _not_his()
     if known is None:
         return OpResult("ok", seq)
     if known.delete_seq is not None:

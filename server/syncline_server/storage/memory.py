@@ -7,11 +7,11 @@ Every method runs without a pause, so the event loop alone keeps appends one by 
 
 import secrets
 from collections import ChainMap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from itertools import pairwise
 
 from syncline_protocol.cursor import Entry, Lineage, Seq
+from syncline_protocol.digest import digest_term
 from syncline_protocol.limits import BATCH_BYTES_TARGET
 from syncline_protocol.transaction import Transaction
 
@@ -28,8 +28,11 @@ from .base import (
     StoreInfo,
     StoreMismatch,
     StoreUnknown,
+    Summary,
+    Usage,
 )
 from .decide import UsedKey
+from .selection import seq_ranges
 from .staging import SCAN_SEQS_MAX, StagedStore, is_walked
 
 __all__ = ["MemoryStorage"]
@@ -102,8 +105,15 @@ class MemoryStorage:
     async def fetch(self, store: str, ranges: Sequence[tuple[Seq, Seq]], upto: Seq) -> tuple[Row, ...]:
         return self._log(store).fetch(ranges, upto)
 
-    async def live_ranges(self, store: str, upto: Seq) -> list[tuple[Seq, Seq]]:
-        return self._log(store).live_ranges(upto)
+    async def live_ranges(self, store: str, upto: Seq, prefixes: Sequence[str] = ()) -> list[tuple[Seq, Seq]]:
+        return seq_ranges(sorted(seq for seq, _ in self._log(store).living(prefixes, upto)))
+
+    async def summary(self, store: str, prefixes: Sequence[str], upto: Seq) -> Summary:
+        terms = [digest_term(seq, key) for seq, key in self._log(store).living(prefixes, upto)]
+        return Summary(len(terms), sum(terms) % 2**32)
+
+    async def usage(self, store: str, author: str) -> Usage:
+        return self._log(store).usage.get(author, Usage())
 
     async def get(self, store: str, key: str) -> Record | None:
         return self._log(store).get(key)
@@ -132,9 +142,11 @@ class _Log:
         self.rows: list[Row] = []
         self.partners: list[Seq | None] = []
         self.used: dict[str, UsedKey] = {}
+        self.usage: dict[str, Usage] = {}
 
     def stage(self, mint: Callable[[], str], now_ms: int) -> StagedStore:
-        return StagedStore(self.info.head, ChainMap({}, self.used), mint if self.mint_due else None, now_ms)
+        used = ChainMap({}, self.used)
+        return StagedStore(self.info.head, used, mint if self.mint_due else None, now_ms, self.usage)
 
     def write(self, staged: StagedStore) -> Commit:
         for add_seq, delete_seq in staged.deaths:
@@ -142,9 +154,12 @@ class _Log:
         self.rows += staged.rows
         self.partners += staged.partners
         self.used.update(staged.keys)
+        for author, change in staged.usage_changes.items():
+            self.usage[author] = self.usage.get(author, Usage()) + change
         self.info = replace(self.info, head=staged.head)
         self.mint_due = False
-        return Commit(self.info.name, self.info.store_id, staged.after, tuple(staged.rows), staged.head)
+        rows, partners = tuple(staged.rows), tuple(staged.partners)
+        return Commit(self.info.name, self.info.store_id, staged.after, rows, partners, staged.head)
 
     def read(self, after: Seq, upto: Seq, *, deletes_to: Seq) -> Chunk:
         rows: list[Row] = []
@@ -172,11 +187,11 @@ class _Log:
                     size += len(row.text)
         return tuple(rows)
 
-    def live_ranges(self, upto: Seq) -> list[tuple[Seq, Seq]]:
-        live = [Seq(seq) for seq in range(1, upto + 1) if self._lives(Seq(seq), upto)]
-        first = [seq for before, seq in pairwise((-1, *live)) if seq > before + 1]
-        last = [seq for seq, behind in pairwise((*live, live[-1] + 2 if live else 0)) if behind > seq + 1]
-        return [(Seq(a), Seq(b)) for a, b in zip(first, last, strict=True)]
+    def living(self, prefixes: Sequence[str], upto: Seq) -> Iterable[tuple[Seq, str]]:
+        starts = tuple(prefixes) or ""
+        for key, used in self.used.items():
+            if used.add_seq <= upto and is_walked(used.delete_seq, Seq(0), upto) and key.startswith(starts):
+                yield used.add_seq, key
 
     def get(self, key: str) -> Record | None:
         known = self.used.get(key)

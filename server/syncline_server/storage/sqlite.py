@@ -18,10 +18,10 @@ from typing import TypeVar
 from syncline_protocol.cursor import Seq
 from syncline_protocol.transaction import Transaction
 
-from .base import Appended, Chunk, Record, Row, StorageUnavailable, StoreInfo, StoreUnknown
+from .base import Appended, Chunk, Record, Row, StorageUnavailable, StoreInfo, StoreUnknown, Summary, Usage
 from .file_lock import FileLock
 from .sqlite_link import Link
-from .sqlite_reader import fetch_rows, find_record, live_ranges, read_chunk
+from .sqlite_reader import fetch_rows, find_record, find_usage, live_ranges, read_chunk, summarise
 from .sqlite_schema import open_reader, open_writer, read_stores, sqlite_wal_bug
 from .sqlite_writer import SqliteWriter
 
@@ -167,8 +167,14 @@ class SqliteStorage:
     async def fetch(self, store: str, ranges: Sequence[tuple[Seq, Seq]], upto: Seq) -> tuple[Row, ...]:
         return await self._read_store(store, lambda conn, id_: fetch_rows(conn, id_, ranges, upto))
 
-    async def live_ranges(self, store: str, upto: Seq) -> list[tuple[Seq, Seq]]:
-        return await self._read_store(store, lambda conn, id_: live_ranges(conn, id_, upto))
+    async def live_ranges(self, store: str, upto: Seq, prefixes: Sequence[str] = ()) -> list[tuple[Seq, Seq]]:
+        return await self._read_store(store, lambda conn, id_: live_ranges(conn, id_, upto, prefixes))
+
+    async def summary(self, store: str, prefixes: Sequence[str], upto: Seq) -> Summary:
+        return await self._read_store(store, lambda conn, id_: summarise(conn, id_, prefixes, upto))
+
+    async def usage(self, store: str, author: str) -> Usage:
+        return await self._read_store(store, lambda conn, id_: find_usage(conn, id_, author))
 
     async def get(self, store: str, key: str) -> Record | None:
         return await self._read_store(store, lambda conn, id_: find_record(conn, id_, key))

@@ -4,10 +4,13 @@
     stores(id, name, store_id, created_ms, …)    one row for each store, with the head of its log
     lineage(store, incarnation, first_seq)
     log_<id>(seq, last_seq, partner, change)     one row for each change; `change` is its text as BATCH carries it
-    keys_<id>(key, add_seq, delete_seq, hash)    the record of used keys, which stays for ever
+    keys_<id>(key, add_seq, delete_seq, hash, author, size)
+                                                 the record of used keys, which stays for ever
+    usage_<id>(author, records, bytes)           what each author keeps; one who has added nothing has no row
 
 Ids are never used again, so a statement that was made for a store which is gone finds no table instead of another
-store's. `partner` is explained in `staging`. Whatever changes here changes FORMAT.
+store's. `partner` is explained in `staging`, `size` in `decide`. Whatever changes here changes FORMAT, and
+`sqlite_migration` leads from the format before to this one.
 """
 
 import sqlite3
@@ -15,6 +18,7 @@ import sqlite3
 from syncline_protocol.cursor import Entry, Lineage, Seq
 
 from .base import Head, StorageUnavailable, StoreInfo
+from .sqlite_migration import migrate
 
 __all__ = [
     "create_store",
@@ -25,7 +29,7 @@ __all__ = [
     "sqlite_wal_bug",
 ]
 
-FORMAT = 1
+FORMAT = 2
 #: "SYNC"; `file` and other programs see by it whose file this is.
 APPLICATION_ID = 0x53594E43
 
@@ -51,7 +55,10 @@ _STORE_TABLES = """
     CREATE TABLE log_{id}(
         seq INTEGER PRIMARY KEY, last_seq INTEGER NOT NULL, partner INTEGER, change TEXT NOT NULL);
     CREATE TABLE keys_{id}(
-        key TEXT PRIMARY KEY, add_seq INTEGER NOT NULL, delete_seq INTEGER, hash BLOB NOT NULL) WITHOUT ROWID;
+        key TEXT PRIMARY KEY, add_seq INTEGER NOT NULL, delete_seq INTEGER, hash BLOB NOT NULL,
+        author TEXT, size INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+    CREATE TABLE usage_{id}(
+        author TEXT PRIMARY KEY, records INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID;
 """
 
 
@@ -70,7 +77,7 @@ def sqlite_wal_bug(version: tuple[int, int, int]) -> bool:
 
 
 def open_writer(path: str, *, must_checkpoint: bool) -> sqlite3.Connection:
-    """Open the connection that writes; make the tables in a new file. To be called in its thread.
+    """Open the connection that writes; make the tables in a new file, migrate an old one. To be called in its thread.
 
     Args:
         path: the file.
@@ -94,6 +101,7 @@ def open_writer(path: str, *, must_checkpoint: bool) -> sqlite3.Connection:
             connection.execute(f"PRAGMA {pragma}").fetchall()
         if not _table_names(connection):
             _create_tables(connection)
+        migrate(connection, FORMAT)
         (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy and must_checkpoint:
             raise StorageUnavailable(
@@ -130,10 +138,10 @@ def _recognise(connection: sqlite3.Connection, path: str) -> None:
             f"{path} is the SQLite file of another program", hint="give the server a file of its own"
         )
     row = connection.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()
-    if row is None or row[0] != FORMAT:
+    if row is None or row[0] not in range(1, FORMAT + 1):
         found = "no format" if row is None else f"format {row[0]}"
         raise StorageUnavailable(
-            f"{path} has {found}, this version of Syncline reads format {FORMAT}",
+            f"{path} has {found}, this version of Syncline reads formats 1 to {FORMAT}",
             hint="use the version that wrote it, or a newer one",
         )
 
@@ -170,6 +178,7 @@ def drop_store(connection: sqlite3.Connection, store: int) -> None:
     """Remove everything of a store, inside the caller's transaction."""
     connection.execute(f"DROP TABLE log_{store}")
     connection.execute(f"DROP TABLE keys_{store}")
+    connection.execute(f"DROP TABLE usage_{store}")
     connection.execute("DELETE FROM lineage WHERE store = ?", (store,))
     connection.execute("DELETE FROM stores WHERE id = ?", (store,))
 

@@ -34,6 +34,7 @@ from .base import (
     StoreInfo,
     StoreMismatch,
     StoreUnknown,
+    Usage,
 )
 from .decide import UsedKey
 from .sqlite_schema import create_store, drop_store, read_stores
@@ -126,11 +127,16 @@ class SqliteWriter:
     def _append(self, transactions: Sequence[Transaction], now_ms: int) -> tuple[Appended, _Changes]:
         errors = [self._refusal(transaction) for transaction in transactions]
         keys: dict[str, list[str]] = {}
+        limited: dict[str, set[str]] = {}
         for transaction, error in zip(transactions, errors, strict=True):
             if error is None:
                 named = keys.setdefault(transaction.store, [])
                 named += [op.key for op in transaction.ops if op.fault is None]
-        staged = {name: self._stage(self.stores[name], named, now_ms) for name, named in keys.items()}
+                if transaction.quota is not None and transaction.by is not None:
+                    limited.setdefault(transaction.store, set()).add(transaction.by)
+        staged = {
+            name: self._stage(self.stores[name], named, limited.get(name), now_ms) for name, named in keys.items()
+        }
         outcomes = [
             error or staged[transaction.store].take(transaction)
             for transaction, error in zip(transactions, errors, strict=True)
@@ -142,7 +148,8 @@ class SqliteWriter:
                 state = self.stores[name]
                 head = self._write(state, store)
                 changes[name] = StoreState(state.id, replace(state.info, head=head), False)
-                commits.append(Commit(name, state.info.store_id, store.after, tuple(store.rows), head))
+                rows, partners = tuple(store.rows), tuple(store.partners)
+                commits.append(Commit(name, state.info.store_id, store.after, rows, partners, head))
         return Appended(tuple(outcomes), tuple(commits)), changes
 
     def _refusal(self, transaction: Transaction) -> StorageError | None:
@@ -153,12 +160,19 @@ class SqliteWriter:
             return StoreMismatch(transaction.store)
         return None
 
-    def _stage(self, state: StoreState, keys: list[str], now_ms: int) -> StagedStore:
-        sql = f"""SELECT used.key, add_seq, delete_seq, hash FROM json_each(?) AS asked
+    def _stage(self, state: StoreState, keys: list[str], limited: set[str] | None, now_ms: int) -> StagedStore:
+        """Look up what is known of the keys, and what the authors whose quota is limited keep."""
+        sql = f"""SELECT used.key, add_seq, delete_seq, hash, author, size FROM json_each(?) AS asked
                   CROSS JOIN keys_{state.id} AS used ON used.key = asked.value"""
         rows = self._connection.execute(sql, (msgspec.json.encode(keys).decode(),)).fetchall()
-        used = {key: UsedKey(add_seq, delete_seq, value_hash) for key, add_seq, delete_seq, value_hash in rows}
-        return StagedStore(state.info.head, used, self._mint if state.mint_due else None, now_ms)
+        used = {row[0]: UsedKey(*row[1:]) for row in rows}
+        usage: dict[str, Usage] = {}
+        if limited:
+            sql = f"""SELECT author, records, bytes FROM json_each(?) AS asked
+                      CROSS JOIN usage_{state.id} ON author = asked.value"""
+            rows = self._connection.execute(sql, (msgspec.json.encode(limited).decode(),)).fetchall()
+            usage = {row[0]: Usage(*row[1:]) for row in rows}
+        return StagedStore(state.info.head, used, self._mint if state.mint_due else None, now_ms, usage)
 
     def _write(self, state: StoreState, staged: StagedStore) -> Head:
         log, keys = f"log_{state.id}", f"keys_{state.id}"
@@ -166,20 +180,35 @@ class SqliteWriter:
         for row, partner in zip(staged.rows, staged.partners, strict=True):
             flat += (row.seq, row.last_seq, partner, row.text.decode())
         self._write_rows(f"INSERT OR ROLLBACK INTO {log} VALUES ", 4, "", flat)
-        fresh: list[object] = []
+        nobodys: list[object] = []
+        authored: list[object] = []
         died: list[object] = []
         for key, used in staged.keys.items():
-            if used.add_seq > staged.after:
-                fresh += (key, used.add_seq, used.delete_seq, used.hash)
-            else:
+            if used.add_seq <= staged.after:
                 died += (key, used.delete_seq)
-        self._write_rows(f"INSERT OR ROLLBACK INTO {keys} VALUES ", 4, "", fresh)
+            elif used.by is None:
+                nobodys += (key, used.add_seq, used.delete_seq, used.hash)
+            else:
+                authored += (key, used.add_seq, used.delete_seq, used.hash, used.by, used.size)
+        # Where nobody logs in, no row pays for the columns of authors.
+        self._write_rows(f"INSERT OR ROLLBACK INTO {keys}(key, add_seq, delete_seq, hash) VALUES ", 4, "", nobodys)
+        self._write_rows(f"INSERT OR ROLLBACK INTO {keys} VALUES ", 6, "", authored)
         if died:
             before = f"UPDATE OR ROLLBACK {keys} SET delete_seq = died.column2 FROM (VALUES "
             self._write_rows(before, 2, ") AS died WHERE key = died.column1", died)
             before = f"UPDATE OR ROLLBACK {log} SET partner = died.column2 FROM (VALUES "
             self._write_rows(before, 2, ") AS died WHERE seq = died.column1", [*chain.from_iterable(staged.deaths)])
+        self._write_usage(state, staged.usage_changes)
         return self._write_head(state, staged)
+
+    def _write_usage(self, state: StoreState, changes: dict[str, Usage]) -> None:
+        flat: list[object] = []
+        for author, change in changes.items():
+            flat += (author, change.records, change.bytes)
+        before = f"INSERT OR ROLLBACK INTO usage_{state.id} VALUES "
+        behind = """ ON CONFLICT (author) DO UPDATE
+                     SET records = records + excluded.records, bytes = bytes + excluded.bytes"""
+        self._write_rows(before, 3, behind, flat)
 
     def _write_head(self, state: StoreState, staged: StagedStore) -> Head:
         head = staged.head

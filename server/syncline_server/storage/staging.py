@@ -1,15 +1,15 @@
 """What an append does to one store, worked out in memory before anything is written.
 
 Pure: a backend brings the head and what its log knows of the keys, lets each transaction through `take`, and writes
-what has gathered: new rows with their partners, deaths of older records, keys, the new head. Every backend decides
-by this one module, so they cannot differ in what a write does. Nothing here is true until the backend has it
+what has gathered: new rows with their partners, deaths of older records, keys, usage, the new head. Every backend
+decides by this one module, so they cannot differ in what a write does. Nothing here is true until the backend has it
 durable; after a failure the whole object is thrown away.
 
 A change's partner is the seq of its opposite: of an ADD that died, its DELETE; of a DELETE, its ADD. So a row whose
 partner is below its own seq is a DELETE, and `is_walked` needs nothing else to know what a walk leaves out.
 """
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 
 from syncline_protocol.codec import encode_change
 from syncline_protocol.cursor import Cursor, Lineage, Seq
@@ -18,8 +18,8 @@ from syncline_protocol.limits import BATCH_BYTES_TARGET, DEFAULT_LIMITS
 from syncline_protocol.messages import OpResult, Status
 from syncline_protocol.transaction import Op, Transaction
 
-from .base import Head, Outcome, Row
-from .decide import UsedKey, decide, decide_alone, is_refused_by_log, used_after
+from .base import Head, Outcome, Row, Usage
+from .decide import Balance, UsedKey, decide, decide_alone, is_refused_by_log, used_after
 
 __all__ = ["SCAN_SEQS_MAX", "TRANSACTION_BYTES_MAX", "StagedStore", "is_walked"]
 
@@ -27,7 +27,8 @@ __all__ = ["SCAN_SEQS_MAX", "TRANSACTION_BYTES_MAX", "StagedStore", "is_walked"]
 SCAN_SEQS_MAX = 1000
 
 #: A chunk that is just below its target takes one more transaction, and the sum has to fit into a frame beside the
-#: envelope (below 4 KiB). With the limits of PROTOCOL 9 every WRITE that fits into a frame is smaller than this.
+#: envelope (below 4 KiB). With the limits of PROTOCOL 9 every WRITE that fits into a frame is smaller than this, if its
+#: author's name has no more than 78 bytes.
 TRANSACTION_BYTES_MAX = DEFAULT_LIMITS.batch_bytes_max - BATCH_BYTES_TARGET - 4096
 
 _MASK = 0xFFFFFFFF
@@ -48,17 +49,24 @@ class StagedStore:
         used: what the log knows, at least of every key that the append names; it is updated.
         mint: makes the incarnation that the first commit starts, or None if the current one goes on.
         now_ms: the time of every change of this append.
+        usage: what authors keep before the append, at least those of transactions with a quota.
 
     `rows` and `partners` run parallel; `deaths` are (seq of ADD, seq of DELETE) of ADDs that were in the log before;
-    `keys` are the keys that the append has used or changed.
+    `keys` are the keys that the append has used or changed; `usage_changes` is what it adds to the usage of authors.
     """
 
     __slots__ = (
-        "_mint", "_now_ms", "_used", "after", "count", "deaths", "digest", "keys", "lineage", "partners", "rows", "seq",
+        "_mint", "_now_ms", "_usage", "_used", "after", "count", "deaths", "digest", "keys", "lineage", "partners",
+        "rows", "seq", "usage_changes",
     )  # fmt: skip
 
     def __init__(
-        self, head: Head, used: MutableMapping[str, UsedKey], mint: Callable[[], str] | None, now_ms: int
+        self,
+        head: Head,
+        used: MutableMapping[str, UsedKey],
+        mint: Callable[[], str] | None,
+        now_ms: int,
+        usage: Mapping[str, Usage],
     ) -> None:
         self.after = head.seq
         self.seq = head.seq
@@ -69,7 +77,9 @@ class StagedStore:
         self.partners: list[Seq | None] = []
         self.deaths: list[tuple[Seq, Seq]] = []
         self.keys: dict[str, UsedKey] = {}
+        self.usage_changes: dict[str, Usage] = {}
         self._used = used
+        self._usage = usage
         self._mint = mint
         self._now_ms = now_ms
 
@@ -82,17 +92,18 @@ class StagedStore:
         """Decide one transaction and gather what it changes."""
         if transaction.single:
             return self._take_single(transaction)
-        decision = decide(transaction, self._used, Seq(self.seq + 1))
+        balance = None if transaction.quota is None else self._balance_of(transaction)
+        decision = decide(transaction, self._used, Seq(self.seq + 1), balance)
         ops = decision.commits
         if ops:
-            now_ms = self._now_ms
-            texts = [encode_change(Seq(seq), op.key, op.value, now_ms) for seq, op in enumerate(ops, self.seq + 1)]
+            now_ms, by = self._now_ms, transaction.by
+            texts = [encode_change(Seq(seq), op.key, op.value, now_ms, by) for seq, op in enumerate(ops, self.seq + 1)]
             if transaction.atomic and sum(map(len, texts)) + len(texts) > TRANSACTION_BYTES_MAX:
                 return _too_large(transaction)
             last_seq = Seq(self.seq + len(ops))
             for op, text in zip(ops, texts, strict=True):
                 # Ops that are decided each alone are transactions of their own.
-                self._commit(op, text, last_seq if transaction.atomic else None)
+                self._commit(op, text, last_seq if transaction.atomic else None, by)
         at = None if decision.last_seq is None else self.lineage.cursor(decision.last_seq)
         head = None if decision.status in ("ok", "dup") else self._refused_at(decision.status, decision.results)
         return Outcome(decision.status, decision.results, decision.last_seq, at, head)
@@ -101,12 +112,13 @@ class StagedStore:
         # What `take` does for any transaction, in a third of the time: most writes are an ADD or DELETE alone.
         op = transaction.ops[0]
         seq = Seq(self.seq + 1)
-        result = decide_alone(op, self._used.get(op.key), seq)
+        balance = None if transaction.quota is None else self._balance_of(transaction)
+        result = decide_alone(op, self._used.get(op.key), seq, balance)
         if result.status == "ok":
-            text = encode_change(seq, op.key, op.value, self._now_ms)
+            text = encode_change(seq, op.key, op.value, self._now_ms, transaction.by)
             if len(text) >= TRANSACTION_BYTES_MAX:
                 return _too_large(transaction)
-            self._commit(op, text, None)
+            self._commit(op, text, None, transaction.by)
         if result.seq is None:
             return Outcome(result.status, (result,), head=self._refused_at(result.status, (result,)))
         return Outcome(result.status, (result,), result.seq, self.lineage.cursor(result.seq))
@@ -117,7 +129,14 @@ class StagedStore:
         """
         return self.lineage.cursor(self.seq) if is_refused_by_log(status, results) else None
 
-    def _commit(self, op: Op, text: bytes, last_seq: Seq | None) -> None:
+    def _balance_of(self, transaction: Transaction) -> Balance | None:
+        author, quota = transaction.by, transaction.quota
+        if author is None or quota is None:
+            return None
+        before = self._usage.get(author, Usage())
+        return Balance(author, quota, before + self.usage_changes.get(author, Usage()))
+
+    def _commit(self, op: Op, text: bytes, last_seq: Seq | None, by: str | None) -> None:
         """Add a row to a transaction that ends at `last_seq`, or with this row."""
         seq = Seq(self.seq + 1)
         if self._mint is not None:
@@ -135,7 +154,10 @@ class StagedStore:
             self._bury(known.add_seq, seq)
             self.count -= 1
             self.digest -= digest_term(known.add_seq, key)
-        self._used[key] = self.keys[key] = used_after(op, known, seq)
+        used = self._used[key] = self.keys[key] = used_after(op, known, seq, by)
+        if used.by is not None:
+            change = Usage(1, used.size) if op.value is not None else Usage(-1, -used.size)
+            self.usage_changes[used.by] = self.usage_changes.get(used.by, Usage()) + change
         self.seq = seq
 
     def _bury(self, add_seq: Seq, delete_seq: Seq) -> None:
