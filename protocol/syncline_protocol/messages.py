@@ -230,13 +230,17 @@ class Subscribed(_Message, tag="SUBSCRIBED", frozen=True):
 
 
 class Change(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One committed change as BATCH carries it. `time` is the commit's, in ms since 1970, by the server's clock."""
+    """One committed change as BATCH carries it. `time` is the commit's, in ms since 1970, by the server's clock.
+
+    `by` is who made it; None if nobody had logged in, or if the reader may not know.
+    """
 
     seq: WireSeq
     op: Literal["ADD", "DELETE"]
     key: str
     time: Milliseconds
     value: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    by: str | None = None
 
 
 class Batch(_Message, tag="BATCH", frozen=True):
