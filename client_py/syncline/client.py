@@ -368,9 +368,15 @@ class Client:
         Args:
             token: another token, or another function that gives one. By default the one there is.
 
-        In other states the token is for the next attempt to connect, and for the next request over HTTP.
+        In LIVE another token is shown to the server at once; if it is of another user, the client connects again. In
+        other states it is for the next attempt to connect. It is for the next request over HTTP in any.
         """
         self._connection.authenticate(token)
+
+    @property
+    def user(self) -> str | None:
+        """Who the server took us for last; None for nobody."""
+        return self._connection.user
 
     @property
     def welcome(self) -> messages.Welcome | None:

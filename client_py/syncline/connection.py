@@ -38,12 +38,14 @@ class Connection:
     Attributes:
         status: where it stands now.
         welcome: what the server said last, or None.
+        user: who the server took us for last; None for nobody.
         writes: the writes that were not answered.
     """
 
     def __init__(self, address: Address, *, client_name: str, credentials: Credentials, clock: Clock) -> None:
         self.status = Status(ConnectionState.CONNECTING)
         self.welcome: messages.Welcome | None = None
+        self.user: str | None = None
         self.writes = WriteQueue()
         self._address = address
         self._client = messages.ClientInfo(clock.random_bytes(8).hex(), client_name, version("syncline"))
@@ -61,7 +63,9 @@ class Connection:
         self._ended_by: SynclineError | None = None
         self._status_changed = asyncio.Event()
         self._status_listeners: dict[object, Callable[[Status], None]] = {}
-        self._observer = LinkObserver(self._welcomed, self._backoff.progressed, self._backoff.asked_to_wait)
+        self._observer = LinkObserver(
+            self._welcomed, self._renewed, self._backoff.progressed, self._backoff.asked_to_wait
+        )
 
     # --- for the client ---
 
@@ -123,16 +127,19 @@ class Connection:
             raise Misuse("the client is not open", hint="use it with `async with`")
 
     def authenticate(self, token: TokenSource | None) -> None:
-        """Take another token, or none, and leave NEEDS_AUTH. In other states it is for the next attempt."""
+        """Take another token, or none, and leave NEEDS_AUTH. A server that knows us already is shown the new one."""
         self.require_open()
         if token is not None:
             self._credentials.replace(token)
         self._authenticated.set()
+        if token is not None and self._link is not None:
+            self._link.renew()
 
     def take_token(self, token: str | None) -> None:
-        """Show this token from now on, or none. It is no question whether the connection is open."""
+        """Show this token from now on, or none, whether the connection is open or not."""
         self._credentials.replace(token)
-        self._authenticated.set()
+        if token is not None and self._running is not None and self._ended_by is None:
+            self.authenticate(token)
 
     def put(self, write: PendingWrite) -> None:
         """Take a write, to be sent when that is possible."""
@@ -201,23 +208,37 @@ class Connection:
             self._finish(failure)
 
     async def _attempt(self) -> ConnectionFailed:
-        """Connect once and use the connection for as long as it lasts; return what ended it.
+        """Connect and use the connection for as long as it lasts; return what ended it.
 
         A token that is refused may have been a good one before the machine slept, or the application hands it out for
-        too long: if there is another one, that is tried at once.
+        too long: if there is another one, that is tried at once. So it is when the server ends a connection because its
+        token has expired; but with a server that does that at once each time, once only.
         """
         self._welcomed_at = None
         self._authenticated.clear()
         try:
             token = await self._credentials.ask()
             error = await self._connect(token)
-            if isinstance(error, AuthRequired) and (other := await self._credentials.renew(token)) is not None:
-                error = await self._connect(other)
+            has_renewed = False
+            while isinstance(error, AuthRequired) and (self._has_lasted or not has_renewed):
+                other = await self._credentials.renew(token)
+                if other is None:
+                    break
+                if self.status.state is ConnectionState.LIVE:
+                    self._set(Status(ConnectionState.CONNECTING, error.reason, last_error=error))
+                token, has_renewed = other, True
+                error = await self._connect(token)
         except ConnectionFailed as failure:
             return failure
         return error
 
+    @property
+    def _has_lasted(self) -> bool:
+        """Whether the connection was up for long enough to count as progress, even if nothing was asked of it."""
+        return self._welcomed_at is not None and self._clock.now() - self._welcomed_at >= _LASTED_S
+
     async def _connect(self, token: str | None) -> ConnectionFailed:
+        self._welcomed_at = None
         try:
             wire = await open_wire(
                 self._address,
@@ -229,7 +250,9 @@ class Connection:
             return error
         hello = messages.Hello(self._client, token)
         session = ClientSession(hello, now=self._clock.now())
-        self._link = Link(wire, session, self._clock, self.writes, self._followers, self._observer)
+        self._link = Link(
+            wire, session, self._clock, self.writes, self._followers, self._observer, token, self._credentials
+        )
         try:
             return self._explain(await self._link.run())
         finally:
@@ -239,9 +262,25 @@ class Connection:
         self.welcome = welcome
         self._welcomed_at = self._clock.now()
         self._refusals.progressed()
-        self._set(Status(ConnectionState.LIVE, f"connected to {welcome.server}", last_error=self.status.last_error))
+        self._set_live(welcome.user, welcome.expires_ms)
         if self._first_welcome is not None and not self._first_welcome.done():
             self._first_welcome.set_result(None)
+
+    def _renewed(self, message: messages.Authenticated) -> None:
+        self._set_live(message.user, message.expires_ms)
+
+    def _set_live(self, user: str | None, expires_ms: int | None) -> None:
+        assert self.welcome is not None
+        self.user = user
+        self._set(
+            Status(
+                ConnectionState.LIVE,
+                f"connected to {self.welcome.server}" + (f" as {user}" if user is not None else ""),
+                last_error=self.status.last_error,
+                user=user,
+                expires_at=None if expires_ms is None else expires_ms / 1000,
+            )
+        )
 
     def _explain(self, ending: Ending) -> ConnectionFailed:
         """Turn a close code into the error that says it."""
@@ -249,10 +288,7 @@ class Connection:
         name, meaning = (rule.name, rule.meaning) if rule else ("unknown", "the connection was closed")
         reason = f"{ending.reason or meaning} ({name}, {ending.close_code})"
         if ending.close_code in CREDENTIAL_CLOSE_CODES:
-            if self._welcomed_at is None:
-                return AuthRequired(reason, url=self._address.url, close_code=ending.close_code)
-            # They were good until now. The next attempt asks for new ones, as every attempt does.
-            return ConnectionFailed(self._address.url, reason, close_code=ending.close_code)
+            return AuthRequired(reason, url=self._address.url, close_code=ending.close_code)
         if may_reconnect(ending.close_code):
             return ConnectionFailed(self._address.url, reason, close_code=ending.close_code)
         return ConnectionForbidden(self._address.url, reason, close_code=ending.close_code)
@@ -300,7 +336,7 @@ class Connection:
 
     async def _rest(self, error: ConnectionFailed) -> None:
         """Wait before the next attempt."""
-        if self._welcomed_at is not None and self._clock.now() - self._welcomed_at >= _LASTED_S:
+        if self._has_lasted:
             self._backoff.progressed()
         wait_s = self._backoff.next_wait_s()
         self._set(

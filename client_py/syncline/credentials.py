@@ -9,6 +9,8 @@ one new token, not one each. A token never gets into a text of an error.
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from syncline_protocol import CloseCode
+
 from .errors import AuthRequired, ConnectionFailed, Misuse
 
 __all__ = ["CREDENTIAL_CLOSE_CODES", "UNAUTHORIZED", "Credentials", "TokenSource"]
@@ -20,8 +22,8 @@ TokenSource = str | Callable[[], Awaitable[str | None]]
 #: same user would not help.
 UNAUTHORIZED = 401
 
-#: Close codes that say the same once the upgrade was accepted. This version of the protocol has none.
-CREDENTIAL_CLOSE_CODES: frozenset[int] = frozenset()
+#: Close codes that say the same once the upgrade was accepted (PROTOCOL 2.4): the credentials do not hold, or no more.
+CREDENTIAL_CLOSE_CODES: frozenset[int] = frozenset({CloseCode.UNAUTHENTICATED, CloseCode.TOKEN_EXPIRED})
 
 #: The function has so long to answer. It is as long as the rest of an attempt may take.
 _ANSWER_TIMEOUT_S = 10.0

@@ -18,7 +18,9 @@ from syncline_protocol.messages import WriteResult
 from syncline_protocol.states import SessionState
 
 from .clock import Clock
+from .credentials import Credentials
 from .follower import Follower, Phase
+from .renewal import Renewal
 from .wire import Wire, close_code_of
 from .write import PendingWrite, WriteQueue, Written
 
@@ -48,13 +50,19 @@ class LinkObserver:
 
     Attributes:
         welcomed: WELCOME came.
+        authenticated: AUTHENTICATED came.
         progressed: the server did something useful.
         asked_to_wait: BYE came, with these `after_ms` and `jitter_ms`.
     """
 
     welcomed: Callable[[messages.Welcome], None]
+    authenticated: Callable[[messages.Authenticated], None]
     progressed: Callable[[], None]
     asked_to_wait: Callable[[int, int], None]
+
+
+#: Where requests may be sent.
+_READY = (SessionState.READY, SessionState.DRAINING)
 
 
 class _Over(Exception):
@@ -69,6 +77,8 @@ class Link:
         session: a fresh session.
         writes: the writes to send; settled as answers come.
         followers: the subscriptions to keep open; the list may change while the link runs.
+        token: what the session shows in its HELLO.
+        credentials: asked for another one when that expires.
     """
 
     def __init__(
@@ -79,6 +89,8 @@ class Link:
         writes: WriteQueue,
         followers: Sequence[Follower],
         observer: LinkObserver,
+        token: str | None,
+        credentials: Credentials,
     ) -> None:
         self._wire = wire
         self._session = session
@@ -90,6 +102,12 @@ class Link:
         self._retries: list[WriteResult | messages.Error] = []
         self._due = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
+        self._renewal = Renewal(token, credentials, clock, self._send_auth, self._leave_for_another)
+
+    def renew(self) -> None:
+        """There are other credentials: show them to the server, if it knows us already."""
+        if self._tasks is not None and self._session.state in _READY:
+            self._spawn(self._renew())
 
     def wake(self) -> None:
         """Something may be due to be sent."""
@@ -169,6 +187,11 @@ class Link:
             case received.Welcomed(welcome):
                 self._wire.accept_frames(welcome.limits.batch_bytes_max)
                 self._observer.welcomed(welcome)
+            case received.CredentialsExpiring(message):
+                self._spawn(self._renewal.before(message.expires_ms))
+            case received.CredentialsTaken(message):
+                self._renewal.taken()
+                self._observer.authenticated(message)
             case received.FeedLive(id, message):
                 self._by_id[id].listed(message, frame_bytes)
             case received.FeedFill(id, message):
@@ -198,8 +221,9 @@ class Link:
         )
 
     def _refuse(self, error: messages.Error) -> None:
-        """Take an ERROR. One without an id cannot be attributed: the session's state is sound, so it goes on."""
+        """Take an ERROR. One without an id is that of an AUTH, or cannot be attributed: the session goes on."""
         if error.id is None:
+            self._renewal.refused(error)
             return
         follower = self._by_id.get(error.id)
         if follower is not None and follower.phase is not Phase.ASKED:
@@ -253,13 +277,27 @@ class Link:
         follower.rested()
         self._due.set()
 
+    # --- credentials ---
+
+    async def _renew(self) -> None:
+        await self._renewal.now()
+
+    def _send_auth(self, message: messages.Auth) -> None:
+        if self._session.close_code is None:
+            self._session.send(message)
+            self._due.set()
+
+    def _leave_for_another(self) -> None:
+        self._session.close(1000, "another user has logged in")
+        self._due.set()
+
     # --- sending ---
 
     async def _send(self) -> None:
         while True:
             await self._due.wait()
             self._due.clear()
-            if self._session.state in (SessionState.READY, SessionState.DRAINING):
+            if self._session.state in _READY:
                 self._fill()
             frames = self._session.data_to_send()
             if frames:

@@ -15,6 +15,8 @@ from syncline import (
     Status,
 )
 from syncline.credentials import Credentials
+from syncline_protocol import CloseCode
+from syncline_protocol import server as requested
 from tests.client.fake_clock import FakeClock
 from tests.client.fake_server import FakeConnection
 from tests.client.guarded_server import GuardedServer, Login, guarded
@@ -400,38 +402,66 @@ async def test_authenticate_wants_an_open_client(guarded: GuardedServer, clock: 
         client.authenticate()
 
 
-# --- refused with a close code, as a later version of the protocol may do it ---
+# --- refused with a close code ---
 
 
-@pytest.fixture
-def a_close_code(monkeypatch: pytest.MonkeyPatch) -> int:
-    """Let a code mean that credentials were refused."""
-    monkeypatch.setattr("syncline.connection.CREDENTIAL_CLOSE_CODES", frozenset({4510}))
-    return 4510
-
-
-async def test_a_close_code_before_welcome_can_refuse_credentials(
-    guarded: GuardedServer, clock: FakeClock, a_close_code: int
-) -> None:
+async def test_a_close_code_before_welcome_can_refuse_credentials(guarded: GuardedServer, clock: FakeClock) -> None:
     async def close(connection: FakeConnection) -> bool:
-        await connection.socket.close(a_close_code, "who are you?")
+        await connection.socket.close(CloseCode.UNAUTHENTICATED, "who are you?")
         return False
 
     guarded.valid, guarded.greet = {None}, close
     async with syncline.connect(guarded.url, clock=clock, token=Login("a", "b"), wait=False) as client:
         status = await state(client, ConnectionState.NEEDS_AUTH)
-        assert (status.close_code, "who are you?" in status.reason) == (a_close_code, True)
+        assert (status.close_code, "who are you?" in status.reason) == (4503, True)
         assert guarded.shown == ["a", "b"]
         guarded.greet = None
         client.authenticate("c")
         await state(client, ConnectionState.LIVE)
 
 
-async def test_a_close_code_after_welcome_says_that_credentials_have_expired(
-    guarded: GuardedServer, clock: FakeClock, a_close_code: int
+@pytest.mark.parametrize("code", [CloseCode.UNAUTHENTICATED, CloseCode.TOKEN_EXPIRED])
+async def test_a_close_code_after_welcome_asks_for_another_token_and_comes_back_at_once(
+    guarded: GuardedServer, clock: FakeClock, code: CloseCode
 ) -> None:
     guarded.valid = {None}
-    async with syncline.connect(guarded.url, clock=clock, token=Login("a", "b")) as client:
-        await guarded.connections[0].socket.close(a_close_code, "expired")
-        await come_back(client, clock)
-    assert guarded.shown == ["a", "b"]
+    login = Login("a", "b", "c")
+    async with syncline.connect(guarded.url, clock=clock, token=login) as client:
+        states = states_of(client)
+        for _ in range(2):
+            clock.advance(40)
+            await guarded.connections[0].socket.close(code, "expired")
+            await state(client, ConnectionState.CONNECTING)
+            await state(client, ConnectionState.LIVE)
+    assert guarded.shown == ["a", "b", "c"]
+    assert login.asked == 3
+    assert states == [ConnectionState.LIVE, ConnectionState.CONNECTING] * 2 + [
+        ConnectionState.LIVE,
+        ConnectionState.CLOSED,
+    ]
+
+
+async def test_where_there_is_no_other_token_a_credential_that_was_taken_back_needs_a_login(
+    guarded: GuardedServer, clock: FakeClock
+) -> None:
+    async with syncline.connect(guarded.url, clock=clock, token="good") as client:
+        await guarded.connections[0].socket.close(CloseCode.UNAUTHENTICATED, "logged out")
+        status = await state(client, ConnectionState.NEEDS_AUTH)
+        assert (status.close_code, guarded.shown) == (4503, ["good"])
+
+
+async def test_a_server_that_takes_every_token_and_takes_it_back_at_once_is_not_hammered(
+    guarded: GuardedServer, clock: FakeClock
+) -> None:
+    guarded.valid = {None}
+
+    async def take_back(connection: FakeConnection, event: requested.ServerEvent) -> bool:
+        connection.session.welcome()
+        await connection.flush()
+        await connection.socket.close(CloseCode.TOKEN_EXPIRED, "expired")
+        return True
+
+    guarded.intercept = take_back
+    async with syncline.connect(guarded.url, clock=clock, token=Login("a", "b", "c", "d"), wait=False) as client:
+        await state(client, ConnectionState.NEEDS_AUTH)
+        assert guarded.shown == ["a", "b"]
