@@ -33,6 +33,7 @@ __all__ = [
     "SecretInEntry",
     "Verified",
     "Verifier",
+    "decode_entry",
     "encode_entry",
     "entry_hash",
     "make_entry",
@@ -152,6 +153,9 @@ class SecretInEntry(ValueError):
     """An entry would have held what looks like a token. The text is not in the message."""
 
 
+_decode = msgspec.json.Decoder(AuditEntry).decode
+
+
 # --- making entries ---
 
 #: Tokens, tickets, invitation and setup codes; and what begins like a JWT and has a second part.
@@ -210,6 +214,18 @@ def encode_entry(entry: AuditEntry) -> bytes:
     return msgspec.json.encode(entry)
 
 
+def decode_entry(text: bytes) -> AuditEntry:
+    """Read what `encode_entry` wrote.
+
+    Raises:
+        ValueError: it is not an entry.
+    """
+    try:
+        return _decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"it is not an entry: {error}") from error
+
+
 def entry_hash(text: bytes) -> str:
     """Return the SHA-256 of an entry's exact text, in hex."""
     return sha256(text).hexdigest()
@@ -231,7 +247,6 @@ def _fingerprint(secret: re.Match[str]) -> str:
 
 # --- verification ---
 
-_decode = msgspec.json.Decoder(AuditEntry).decode
 _HEAD = re.compile(r"(-1|0|[1-9][0-9]{0,15}):([0-9a-f]{64})", re.ASCII)
 
 
@@ -303,9 +318,9 @@ class Verifier:
         if len(text) > ENTRY_BYTES_MAX:
             raise AuditBroken(n, f"it is longer than {ENTRY_BYTES_MAX} bytes")
         try:
-            return _decode(text)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise AuditBroken(n, f"it is not an entry: {error}") from error
+            return decode_entry(text)
+        except ValueError as error:
+            raise AuditBroken(n, str(error)) from error
 
 
 def verify(texts: Iterable[bytes], head: AuditHead | None = None) -> Verified:
