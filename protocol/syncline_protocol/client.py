@@ -22,6 +22,8 @@ from .errors import CloseCode, LocalProtocolError, RemoteProtocolError
 from .limits import DEFAULT_LIMITS, HELLO_TIMEOUT_S, SEQ_MAX, Limits
 from .messages import (
     Add,
+    Auth,
+    Authenticated,
     Batch,
     Behind,
     Bye,
@@ -31,6 +33,7 @@ from .messages import (
     Delete,
     Ended,
     Error,
+    Expiring,
     Fetch,
     Fill,
     Heads,
@@ -52,6 +55,8 @@ __all__ = [
     "Answered",
     "ClientEvent",
     "ClientSession",
+    "CredentialsExpiring",
+    "CredentialsTaken",
     "FeedBatch",
     "FeedBehind",
     "FeedCaughtUp",
@@ -78,6 +83,20 @@ class Welcomed:
     """The connection is ready for requests."""
 
     welcome: Welcome
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialsTaken:
+    """An AUTH was accepted; one that is not comes back as `Refused` without an id, and changes nothing."""
+
+    message: Authenticated
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialsExpiring:
+    """The server closes the connection at `message.expires_ms` unless an AUTH comes before."""
+
+    message: Expiring
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +178,8 @@ class GoodbyeSaid:
 
 ClientEvent = (
     Welcomed
+    | CredentialsTaken
+    | CredentialsExpiring
     | Answered
     | FeedOpened
     | FeedBatch
@@ -238,6 +259,12 @@ class ClientSession:
         self.heartbeat_s = message.heartbeat_ms / 1000
         self._heartbeat_due_at = now + self.heartbeat_s
         return [Welcomed(message)]
+
+    def _on_authenticated(self, message: Authenticated, now: float) -> list[ClientEvent]:
+        return [CredentialsTaken(message)]
+
+    def _on_expiring(self, message: Expiring, now: float) -> list[ClientEvent]:
+        return [CredentialsExpiring(message)]
 
     def _on_wrote(self, message: Wrote, now: float) -> list[ClientEvent]:
         for result in message.results:
@@ -355,8 +382,8 @@ class ClientSession:
         request_id, self._next_id = self._next_id, self._next_id + 1
         return request_id
 
-    def send(self, message: Add | Delete | Write | Unsubscribe | Fetch) -> None:
-        """Send a request whose id came from `next_id`.
+    def send(self, message: Auth | Add | Delete | Write | Unsubscribe | Fetch) -> None:
+        """Send AUTH, or a request whose id came from `next_id`.
 
         Raises:
             LocalProtocolError: WELCOME has not come yet, the connection is over, or the subscription that is meant
@@ -443,6 +470,8 @@ def _check_listing(message: Live, listed_upto: Seq, at: Cursor) -> Seq:
 
 _HANDLERS: dict[type, Callable[[ClientSession, Any, float], list[ClientEvent]]] = {
     Welcome: ClientSession._on_welcome,
+    Authenticated: ClientSession._on_authenticated,
+    Expiring: ClientSession._on_expiring,
     Wrote: ClientSession._on_wrote,
     Subscribed: ClientSession._on_subscribed,
     Batch: ClientSession._on_batch,

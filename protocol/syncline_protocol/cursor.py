@@ -24,6 +24,7 @@ __all__ = [
     "Entry",
     "Lineage",
     "Position",
+    "Reconcile",
     "Resume",
     "Resumption",
     "Rewind",
@@ -35,7 +36,8 @@ __all__ = [
 ]
 
 Seq = NewType("Seq", int)
-#: The text `incarnation:seq`, opaque to clients and always replaced whole.
+#: The text `incarnation:seq`, in a view that shows a part only `incarnation:seq~view` (PROTOCOL 5.7). Opaque to
+#: clients and always replaced whole.
 Cursor = NewType("Cursor", str)
 
 #: Reserved words that SUBSCRIBE takes in the place of a cursor (PROTOCOL 5.1.4).
@@ -43,15 +45,17 @@ START = "start"
 NOW = "now"
 
 _INCARNATION = re.compile(rf"[A-Za-z0-9_-]{{1,{INCARNATION_CHARS_MAX}}}", re.ASCII)
+_VIEW = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _SEQ = re.compile(r"0|[1-9][0-9]{0,15}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A parsed cursor."""
+    """A parsed cursor; `view` is the token of a view that shows a part only."""
 
     incarnation: str
     seq: Seq
+    view: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +81,18 @@ class Rewind:
 
 
 @dataclass(frozen=True, slots=True)
+class Reconcile:
+    """The position is valid, but it was reached in another view: what was seen there is not what is seen here."""
+
+    at: Seq
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """No common history: the walk begins at the start."""
 
 
-Resumption = Resume | Rewind | Snapshot
+Resumption = Resume | Rewind | Reconcile | Snapshot
 
 
 def _seq(text: str) -> Seq:
@@ -91,15 +102,16 @@ def _seq(text: str) -> Seq:
 
 
 def parse_cursor(text: str) -> Position:
-    """Parse `incarnation:seq`.
+    """Parse `incarnation:seq` or `incarnation:seq~view`.
 
     Raises:
         CursorInvalid: the text has another form.
     """
-    incarnation, colon, seq = text.partition(":")
-    if not colon or not _INCARNATION.fullmatch(incarnation):
+    incarnation, colon, rest = text.partition(":")
+    seq, tilde, view = rest.partition("~")
+    if not colon or not _INCARNATION.fullmatch(incarnation) or (tilde and not _VIEW.fullmatch(view)):
         raise CursorInvalid(f"{text[:80]!r} is not a cursor")
-    return Position(incarnation, _seq(seq))
+    return Position(incarnation, _seq(seq), view or None)
 
 
 class Lineage:
@@ -138,11 +150,11 @@ class Lineage:
         kept = self.entries if self.current.first_seq < first_seq else self.entries[:-1]
         return Lineage((*kept, Entry(incarnation, first_seq)))
 
-    def cursor(self, seq: Seq) -> Cursor:
-        """Return the one name of the position `seq`."""
+    def cursor(self, seq: Seq, view: str | None = None) -> Cursor:
+        """Return the one name of the position `seq`, in this view."""
         for entry in reversed(self.entries):
             if entry.first_seq <= seq:
-                return Cursor(f"{entry.incarnation}:{seq}")
+                return Cursor(f"{entry.incarnation}:{seq}" if view is None else f"{entry.incarnation}:{seq}~{view}")
         raise AssertionError(f"seq {seq} is before the lineage")
 
     def last_seq(self, incarnation: str, head: Seq) -> Seq | None:
@@ -196,7 +208,9 @@ def lineage_with(lineage: str, from_: Cursor, to: Cursor) -> str:
     return known.extended(after.incarnation, Seq(before.seq + 1)).to_text()
 
 
-def decide_resume(lineage: Lineage, head: Seq, after: Position, known: Lineage | None) -> Resumption:
+def decide_resume(
+    lineage: Lineage, head: Seq, after: Position, known: Lineage | None, view: str | None = None
+) -> Resumption:
     """Decide how a subscriber with the cursor `after` goes on: the resume table of PROTOCOL 5.4.
 
     Args:
@@ -204,14 +218,17 @@ def decide_resume(lineage: Lineage, head: Seq, after: Position, known: Lineage |
         head: the log's last seq, of the same read.
         after: the client's cursor.
         known: the lineage that the client got with its last SUBSCRIBED, if it has one.
+        view: the token of the view in which it goes on.
     """
     last = lineage.last_seq(after.incarnation, head)
     if last is not None:
         if after.seq > last:
             return Rewind(last)
         # Below its incarnation's first seq the text names no position: it was not got from this log.
-        named = lineage.last_seq(after.incarnation, after.seq) is not None
-        return Resume(after.seq) if named else Snapshot()
+        if lineage.last_seq(after.incarnation, after.seq) is None:
+            return Snapshot()
+        # Nothing was seen at the position 0, in whatever view.
+        return Resume(after.seq) if after.view == view or after.seq == 0 else Reconcile(after.seq)
     if known is None or known.last_seq(after.incarnation, after.seq) is None:
         return Snapshot()
     for entry in reversed(known.entries):

@@ -68,6 +68,19 @@ ERROR_CODES: dict[str, ErrorRule] = {
     "not_found": ErrorRule("there is no such route", False, 404),
     "origin_refused": ErrorRule("a web page of another origin may not use this server", False, 403),
     "body_timeout": ErrorRule("the request body did not come in time", True, 408),
+    "unauthenticated": ErrorRule(
+        "this needs credentials that the server accepts; there are none, or they do not hold", False, 401
+    ),
+    "token_expired": ErrorRule("the token has expired; bring a new one", False, 401),
+    "login_failed": ErrorRule("no account has this name and password, or it is disabled", False, 401),
+    "forbidden": ErrorRule("no grant allows this", False, 403),
+    "quota_exceeded": ErrorRule("the change would exceed what the grant allows to keep here", False, 403),
+    "rate_limited": ErrorRule("too many requests or attempts in a short time", True, 429),
+    "token_in_url": ErrorRule("credentials were sent in a URL, where logs and histories keep them", False, 400),
+    "name_taken": ErrorRule("an account or group has this name, or had it once", False, 409),
+    "account_unknown": ErrorRule("there is no such user, group, token, grant or invitation", False, 404),
+    "account_invalid": ErrorRule("a name, password or other field breaks the rules for accounts", False, 400),
+    "invitation_invalid": ErrorRule("the invitation is unknown, used up, expired or taken back", False, 404),
     "drain": ErrorRule("the server is shutting down; reconnect later", True, 503),
     "overloaded": ErrorRule("the server has no room for this request now", True, 503),
     "storage_unavailable": ErrorRule("the storage failed; whether the change was committed is unknown", True, 503),
@@ -86,9 +99,12 @@ class CloseCode(IntEnum):
     HELLO_TIMEOUT = 4004
     FAILED = 4005
     DESYNC = 4006
+    TOKEN_EXPIRED = 4007
+    RATE_LIMITED = 4008
     VERSION_UNSUPPORTED = 4500
     MISUSE = 4501
     FRAME_INVALID = 4502
+    UNAUTHENTICATED = 4503
 
 
 class CloseRule(NamedTuple):
@@ -122,9 +138,12 @@ CLOSE_CODES: dict[int, CloseRule] = {
     CloseCode.HELLO_TIMEOUT: CloseRule("hello_timeout", True, "HELLO or WELCOME did not come in time"),
     CloseCode.FAILED: CloseRule("failed", True, "the server failed while it served this connection"),
     CloseCode.DESYNC: CloseRule("desync", True, "a batch did not begin where the last one ended"),
+    CloseCode.TOKEN_EXPIRED: CloseRule("token_expired", True, "the token has expired; come back with a new one"),
+    CloseCode.RATE_LIMITED: CloseRule("rate_limited", True, "too many messages in a short time"),
     CloseCode.VERSION_UNSUPPORTED: CloseRule("version_unsupported", False, "no subprotocol in common"),
     CloseCode.MISUSE: CloseRule("misuse", False, "a message came in a state that does not allow it"),
     CloseCode.FRAME_INVALID: CloseRule("frame_invalid", False, "too many frames in a row that are no messages"),
+    CloseCode.UNAUTHENTICATED: CloseRule("unauthenticated", False, "the credentials do not hold, or were taken back"),
 }
 
 

@@ -15,6 +15,8 @@ from .limits import ID_MAX, SEQ_MAX, Limits
 
 __all__ = [
     "Add",
+    "Auth",
+    "Authenticated",
     "Batch",
     "Behind",
     "Bye",
@@ -26,6 +28,7 @@ __all__ = [
     "Ended",
     "EndReason",
     "Error",
+    "Expiring",
     "Fetch",
     "Fill",
     "Heads",
@@ -101,6 +104,12 @@ class Hello(_Message, tag="HELLO", frozen=True):
     features: tuple[str, ...] = ()
 
 
+class Auth(_Message, tag="AUTH", frozen=True):
+    """New credentials of the same user, in the place of those that are about to expire."""
+
+    token: str
+
+
 class Add(_Request, tag="ADD", frozen=True):
     """Add one record. `value` is the JSON text as it came."""
 
@@ -166,20 +175,38 @@ class Heartbeat(_Message, tag="HEARTBEAT", frozen=True):
     """I am here. The server's form is `Heads`."""
 
 
-ClientMessage = Hello | Add | Delete | Write | Subscribe | Unsubscribe | Fetch | Heartbeat
+ClientMessage = Hello | Auth | Add | Delete | Write | Subscribe | Unsubscribe | Fetch | Heartbeat
 
 
 # --- from the server ---------------------------------------------------------------------------------
 
 
 class Welcome(_Message, tag="WELCOME", frozen=True):
-    """The answer to HELLO: features that are not echoed are off."""
+    """The answer to HELLO: features that are not echoed are off.
+
+    `user` is who the credentials say, None if nobody has to log in or did; they end at `expires_ms`, in ms since 1970.
+    """
 
     session: str
     server: str
     limits: Limits
     heartbeat_ms: Annotated[int, msgspec.Meta(ge=1, le=SEQ_MAX)]
     features: tuple[str, ...]
+    user: str | None = None
+    expires_ms: Milliseconds | None = None
+
+
+class Authenticated(_Message, tag="AUTHENTICATED", frozen=True):
+    """The answer to an AUTH whose credentials hold; the connection goes on with them. Members as of `Welcome`."""
+
+    user: str | None = None
+    expires_ms: Milliseconds | None = None
+
+
+class Expiring(_Message, tag="EXPIRING", frozen=True):
+    """The credentials expire soon: the connection is closed at `expires_ms` unless an AUTH comes before."""
+
+    expires_ms: Milliseconds
 
 
 class OpResult(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -319,4 +346,19 @@ class Bye(_Message, tag="BYE", frozen=True):
     jitter_ms: Milliseconds
 
 
-ServerMessage = Welcome | Wrote | Subscribed | Batch | Live | Fill | CaughtUp | Behind | Ended | Heads | Error | Bye
+ServerMessage = (
+    Welcome
+    | Authenticated
+    | Expiring
+    | Wrote
+    | Subscribed
+    | Batch
+    | Live
+    | Fill
+    | CaughtUp
+    | Behind
+    | Ended
+    | Heads
+    | Error
+    | Bye
+)

@@ -20,12 +20,15 @@ from .errors import ERROR_CODES, CloseCode, FrameInvalid, RemoteProtocolError
 from .limits import DEFAULT_LIMITS, HEARTBEAT_S, HELLO_TIMEOUT_S, SILENCE_MAX_S, Limits
 from .messages import (
     Add,
+    Auth,
+    Authenticated,
     Bye,
     ClientInfo,
     Delete,
     Ended,
     EndReason,
     Error,
+    Expiring,
     Fetch,
     Heads,
     Heartbeat,
@@ -47,6 +50,7 @@ from .values import check_store_name
 __all__ = [
     "FEATURES",
     "FETCH_RANGES_MAX",
+    "AuthRequested",
     "FetchRequested",
     "Opened",
     "ServerEvent",
@@ -63,15 +67,25 @@ _INVALID_FRAMES_MAX = 100
 #: of the largest batch.
 _WROTE_RESULTS_MAX = 6000
 
+_NOT_READY = (SessionState.OPENING, SessionState.GREETED)
+
 #: Ranges that one FETCH may name.
 FETCH_RANGES_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """HELLO came and WELCOME is among the data to send."""
+    """HELLO came. Look at its credentials, then call `welcome`, or `refuse_hello`."""
 
     client: ClientInfo
+    token: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AuthRequested:
+    """New credentials came; answer them with `authenticated` or `refuse_auth`."""
+
+    token: str
 
 
 class WriteRequested(msgspec.Struct, frozen=True):
@@ -102,7 +116,7 @@ class FetchRequested:
     request: Fetch
 
 
-ServerEvent = Opened | WriteRequested | SubscribeRequested | UnsubscribeRequested | FetchRequested
+ServerEvent = Opened | AuthRequested | WriteRequested | SubscribeRequested | UnsubscribeRequested | FetchRequested
 
 
 class ServerSession:
@@ -115,6 +129,7 @@ class ServerSession:
     """
 
     __slots__ = (
+        "_features",
         "_feeds",
         "_heard_at",
         "_heartbeat_due_at",
@@ -141,6 +156,7 @@ class ServerSession:
         self._heard_at = now
         self._heartbeat_due_at = now + HEARTBEAT_S
         self._invalid_frames = 0
+        self._features: tuple[str, ...] = ()
         self._writes: set[int] = set()
         self._feeds: dict[int, str | None] = {}
         self._out: list[bytes] = []
@@ -178,16 +194,11 @@ class ServerSession:
             self.close(error.close, error.message)
 
     def _on_hello(self, hello: Hello) -> ServerEvent:
-        self._send(
-            Welcome(
-                session=self.session_id,
-                server=self.server,
-                limits=self.limits,
-                heartbeat_ms=int(HEARTBEAT_S * 1000),
-                features=tuple(name for name in hello.features if name in FEATURES),
-            )
-        )
-        return Opened(hello.client)
+        self._features = tuple(name for name in hello.features if name in FEATURES)
+        return Opened(hello.client, hello.token)
+
+    def _on_auth(self, message: Auth) -> ServerEvent:
+        return AuthRequested(message.token)
 
     def _on_write(self, message: Add | Delete | Write) -> ServerEvent:
         self._claim(message.id)
@@ -239,6 +250,38 @@ class ServerSession:
 
     # --- sending ---
 
+    def welcome(self, user: str | None = None, expires_ms: int | None = None) -> None:
+        """Answer HELLO: requests are taken from here on."""
+        self._send(
+            Welcome(
+                session=self.session_id,
+                server=self.server,
+                limits=self.limits,
+                heartbeat_ms=int(HEARTBEAT_S * 1000),
+                features=self._features,
+                user=user,
+                expires_ms=expires_ms,
+            )
+        )
+
+    def refuse_hello(self, error: RemoteProtocolError) -> None:
+        """Answer HELLO with a refusal, and close."""
+        assert error.close is not None
+        self._send(Error(error.code, _text_of(error), ERROR_CODES[error.code].retry))
+        self.close(error.close, error.message)
+
+    def authenticated(self, user: str | None, expires_ms: int | None) -> None:
+        """Answer AUTH: the connection goes on with the new credentials."""
+        self._send(Authenticated(user, expires_ms))
+
+    def refuse_auth(self, error: RemoteProtocolError) -> None:
+        """Answer AUTH with a refusal; the connection goes on with the credentials that it has."""
+        self._send(Error(error.code, _text_of(error), ERROR_CODES[error.code].retry))
+
+    def expiring(self, expires_ms: int) -> None:
+        """Announce the end of the credentials."""
+        self._send(Expiring(expires_ms))
+
     def wrote(self, results: Iterable[WriteResult]) -> None:
         """Answer writes, in as few frames as the size of a frame allows; their ids are free again."""
         answered: list[WriteResult] = []
@@ -259,8 +302,8 @@ class ServerSession:
         *,
         feed: str,
         how: ResumeHow,
-        at: Seq,
-        head: Seq,
+        at: Cursor,
+        head: Cursor,
         store_id: str,
         lineage: Lineage,
         keep_to: Seq | None = None,
@@ -275,8 +318,8 @@ class ServerSession:
                 id=request_id,
                 feed=feed,
                 how=how,
-                at=lineage.cursor(at),
-                head=lineage.cursor(head),
+                at=at,
+                head=head,
                 store_id=store_id,
                 lineage=lineage.to_text(),
                 keep_to=keep_to,
@@ -303,7 +346,7 @@ class ServerSession:
 
     def bye(self, code: str, after_ms: int, jitter_ms: int) -> None:
         """Announce the end: requests are still answered, and the shell closes soon."""
-        if self.state in (SessionState.OPENING, SessionState.READY):
+        if self.state in (*_NOT_READY, SessionState.READY):
             self._send(Bye(code, after_ms, jitter_ms))
 
     def close(self, code: int, reason: str = "") -> None:
@@ -331,7 +374,7 @@ class ServerSession:
         """Return when `tick` has something to do, or None after the end."""
         if self.close_code is not None:
             return None
-        if self.state is SessionState.OPENING:
+        if self.state in _NOT_READY:
             return self.opened_at + HELLO_TIMEOUT_S
         return min(self._heartbeat_due_at, self._heard_at + SILENCE_MAX_S)
 
@@ -340,8 +383,9 @@ class ServerSession:
         deadline = self.next_deadline()
         if deadline is None or now < deadline:
             return False
-        if self.state is SessionState.OPENING:
-            self.close(CloseCode.HELLO_TIMEOUT, f"no HELLO within {HELLO_TIMEOUT_S:g} s")
+        if self.state in _NOT_READY:
+            what = "no HELLO" if self.state is SessionState.OPENING else "the credentials could not be checked"
+            self.close(CloseCode.HELLO_TIMEOUT, f"{what} within {HELLO_TIMEOUT_S:g} s")
             return False
         if now >= self._heard_at + SILENCE_MAX_S:
             self.close(CloseCode.NO_HEARTBEAT, f"nothing heard for {SILENCE_MAX_S:g} s")
@@ -355,6 +399,7 @@ FEATURES: frozenset[str] = frozenset({"digest"})
 
 _HANDLERS: dict[type, Callable[[ServerSession, Any], ServerEvent | None]] = {
     Hello: ServerSession._on_hello,
+    Auth: ServerSession._on_auth,
     Add: ServerSession._on_write,
     Delete: ServerSession._on_write,
     Write: ServerSession._on_write,

@@ -10,6 +10,8 @@ from enum import Enum
 from .errors import CloseCode, LocalProtocolError, RemoteProtocolError
 from .messages import (
     Add,
+    Auth,
+    Authenticated,
     Batch,
     Behind,
     Bye,
@@ -18,6 +20,7 @@ from .messages import (
     Delete,
     Ended,
     Error,
+    Expiring,
     Fetch,
     Fill,
     Heads,
@@ -46,8 +49,8 @@ class SessionState(Enum):
     CLOSED = "closed"
 
 
-_REQUESTS = (Add, Delete, Write, Subscribe, Unsubscribe, Fetch, Heartbeat)
-_ANSWERS = (Wrote, Subscribed, Batch, Live, Fill, CaughtUp, Behind, Ended, Heads, Error)
+_REQUESTS = (Auth, Add, Delete, Write, Subscribe, Unsubscribe, Fetch, Heartbeat)
+_ANSWERS = (Authenticated, Expiring, Wrote, Subscribed, Batch, Live, Fill, CaughtUp, Behind, Ended, Heads, Error)
 
 #: What the client may send, and where that leads.
 SERVER_RECEIVES: dict[tuple[SessionState, type[ClientMessage]], SessionState] = {

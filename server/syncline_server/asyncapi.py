@@ -14,6 +14,8 @@ from syncline_protocol.cursor import Cursor, Seq
 from syncline_protocol.limits import DEFAULT_LIMITS
 from syncline_protocol.messages import (
     Add,
+    Auth,
+    Authenticated,
     Batch,
     Behind,
     Bye,
@@ -24,6 +26,7 @@ from syncline_protocol.messages import (
     Delete,
     Ended,
     Error,
+    Expiring,
     Fetch,
     Fill,
     Heads,
@@ -54,6 +57,7 @@ _DELETED = Change(Seq(1212), "DELETE", "k0", 1795400000000)
 #: One of each message.
 EXAMPLES: tuple[ClientMessage | ServerMessage, ...] = (
     Hello(ClientInfo("c91", "syncline-py", "0.1"), features=("digest",)),
+    Auth("syncline_s_…"),
     Add(1, "notes", "k1", msgspec.Raw(b'{"x":1}')),
     Delete(2, "notes", "k0"),
     Write(3, "notes", (WriteOp("DELETE", "k1"), WriteOp("ADD", "k2", msgspec.Raw(b'{"x":2}')))),
@@ -61,7 +65,9 @@ EXAMPLES: tuple[ClientMessage | ServerMessage, ...] = (
     Unsubscribe(7),
     Fetch(7, "45,47-49"),
     Heartbeat(),
-    Welcome("5f0c", "syncline/0.1", DEFAULT_LIMITS, 15000, ("digest",)),
+    Welcome("5f0c", "syncline/0.1", DEFAULT_LIMITS, 15000, ("digest",), "alice", 1795400900000),
+    Authenticated("alice", 1795401800000),
+    Expiring(1795400900000),
     Wrote(
         (
             WriteResult(1, "ok", Seq(1211), Cursor("k3f9:1211")),
@@ -84,6 +90,7 @@ EXAMPLES: tuple[ClientMessage | ServerMessage, ...] = (
 #: The messages of a client that are answered, with what the answer can be besides what streams in afterwards.
 _REPLIES: dict[type[msgspec.Struct], tuple[type[msgspec.Struct], ...]] = {
     Hello: (Welcome, Error),
+    Auth: (Authenticated, Error),
     Add: (Wrote, Error),
     Delete: (Wrote, Error),
     Write: (Wrote, Error),

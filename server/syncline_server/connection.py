@@ -15,6 +15,7 @@ from syncline_protocol.cursor import Cursor
 from syncline_protocol.errors import CloseCode, RemoteProtocolError
 from syncline_protocol.messages import EndReason, Fetch, Subscribe, WriteResult
 from syncline_protocol.server import (
+    AuthRequested,
     FetchRequested,
     Opened,
     ServerEvent,
@@ -178,6 +179,10 @@ class Connection:
     def _carry_out(self, event: ServerEvent) -> None:
         match event:
             case Opened():
+                self.session.welcome()
+                self.flush()
+            case AuthRequested():
+                self.session.authenticated(None, None)
                 self.flush()
             case SubscribeRequested(request):
                 opening = self.hub.resume_at_hand(request)
@@ -218,8 +223,8 @@ class Connection:
             request_id,
             feed=feed.id,
             how=opening.how,
-            at=opening.at,
-            head=feed.published.seq,
+            at=feed.published.lineage.cursor(opening.at),
+            head=feed.published.cursor,
             store_id=feed.store_id,
             lineage=feed.published.lineage,
             keep_to=opening.keep_to,

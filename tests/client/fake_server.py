@@ -192,7 +192,9 @@ class FakeServer:
     async def handle(self, connection: FakeConnection, event: requested.ServerEvent) -> None:
         """Do what a request asks for."""
         session = connection.session
-        if isinstance(event, requested.WriteRequested):
+        if isinstance(event, requested.Opened):
+            session.welcome()
+        elif isinstance(event, requested.WriteRequested):
             await self._write(connection, event.id, event.transaction)
         elif isinstance(event, requested.SubscribeRequested):
             await self._subscribe(connection, event.request)
@@ -228,8 +230,8 @@ class FakeServer:
             request.id,
             feed=store.name,
             how=how,
-            at=at,
-            head=store.head,
+            at=store.lineage.cursor(at),
+            head=store.lineage.cursor(store.head),
             store_id=store.store_id,
             lineage=store.lineage,
             keep_to=keep_to,

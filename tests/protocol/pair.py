@@ -6,7 +6,7 @@ from syncline_protocol.client import ClientEvent, ClientSession
 from syncline_protocol.codec import batch_frame
 from syncline_protocol.cursor import Cursor, Entry, Lineage, Seq
 from syncline_protocol.messages import Hello, ResumeHow, Subscribe
-from syncline_protocol.server import ServerEvent, ServerSession, SubscribeRequested
+from syncline_protocol.server import Opened, ServerEvent, ServerSession, SubscribeRequested
 
 __all__ = ["LINEAGE", "Pair", "change"]
 
@@ -49,18 +49,21 @@ class Pair:
             if not up and not down:
                 return
             for frame in up:
-                event = self.server.receive(frame, self.now)
-                if event is not None:
-                    self.server_events.append(event)
+                self._take(frame)
             for frame in down:
                 self.client_events += self.client.receive(frame, self.now)
 
     def say(self, frame: bytes | str) -> None:
         """Let the client's place send any text, past the client's session."""
+        self._take(frame)
+        self.exchange()
+
+    def _take(self, frame: bytes | str) -> None:
         event = self.server.receive(frame, self.now)
         if event is not None:
             self.server_events.append(event)
-        self.exchange()
+        if isinstance(event, Opened):
+            self.server.welcome()
 
     def push(self, frame: bytes) -> list[ClientEvent]:
         """Let the server's place send any text, past the server's session."""
@@ -83,8 +86,8 @@ class Pair:
             request_id,
             feed=feed,
             how=how,
-            at=Seq(at),
-            head=Seq(head),
+            at=LINEAGE.cursor(Seq(at)),
+            head=LINEAGE.cursor(Seq(head)),
             store_id="st1",
             lineage=LINEAGE,
             keep_to=Seq(at) if how == "rewind" else None,

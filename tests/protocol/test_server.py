@@ -138,7 +138,13 @@ def test_a_second_subscription_to_a_feed_is_refused() -> None:
     pair.client.subscribe(Subscribe(second, "notes"))
     pair.exchange()
     opened = pair.server.subscribed(
-        second, feed="f1", how="resume", at=Seq(0), head=Seq(1), store_id="st1", lineage=LINEAGE
+        second,
+        feed="f1",
+        how="resume",
+        at=LINEAGE.cursor(Seq(0)),
+        head=LINEAGE.cursor(Seq(1)),
+        store_id="st1",
+        lineage=LINEAGE,
     )
     pair.exchange()
     assert not opened

@@ -368,7 +368,8 @@ async def test_a_server_that_skips_is_not_believed(server: FakeServer, path: str
         if not isinstance(event, requested.SubscribeRequested) or not lies:
             return False
         lies -= 1
-        opened = {"feed": "notes", "how": "resume", "at": server.notes.head, "head": server.notes.head}
+        head = server.notes.cursor(server.notes.head)
+        opened = {"feed": "notes", "how": "resume", "at": head, "head": head}
         connection.session.subscribed(
             event.request.id,
             store_id=server.notes.store_id,

@@ -239,8 +239,8 @@ async def test_a_feed_that_the_server_ends_again_and_again_is_asked_for_ever_mor
             event.request.id,
             feed="notes",
             how="resume",
-            at=server.notes.head,
-            head=server.notes.head,
+            at=server.notes.cursor(server.notes.head),
+            head=server.notes.cursor(server.notes.head),
             store_id=server.notes.store_id,
             lineage=server.notes.lineage,
         )
