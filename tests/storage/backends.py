@@ -73,25 +73,32 @@ BACKENDS = [
 
 #: seq, last seq of its transaction, partner, text
 _LogRow = tuple[int, int, int | None, bytes]
-#: key -> seq of its ADD, of its DELETE, hash
-_Keys = dict[str, tuple[int, int | None, bytes]]
+#: key -> seq of its ADD, of its DELETE, hash, author, size
+_Keys = dict[str, tuple[int, int | None, bytes, str | None, int]]
+#: author -> records, bytes
+_Usage = dict[str, tuple[int, int]]
+_Contents = Iterable[tuple[StoreInfo, list[_LogRow], _Keys, _Usage]]
 
 
 def check(storage: Storage, path: Path) -> int:
     """Assert that every store is sound. Returns how many there are."""
     contents = list(_of_memory(storage) if isinstance(storage, MemoryStorage) else _of_sqlite(path))
-    for info, rows, keys in contents:
+    for info, rows, keys, usage in contents:
         _check_log(info, rows, keys)
+        _check_usage(keys, usage)
     return len(contents)
 
 
-def _of_memory(storage: MemoryStorage) -> Iterable[tuple[StoreInfo, list[_LogRow], _Keys]]:
+def _of_memory(storage: MemoryStorage) -> _Contents:
     for log in storage._logs.values():
         rows = [(row.seq, row.last_seq, partner, row.text) for row, partner in zip(log.rows, log.partners, strict=True)]
-        yield log.info, [*rows], {key: (used.add_seq, used.delete_seq, used.hash) for key, used in log.used.items()}
+        keys: _Keys = {
+            key: (used.add_seq, used.delete_seq, used.hash, used.by, used.size) for key, used in log.used.items()
+        }
+        yield log.info, [*rows], keys, {author: (usage.records, usage.bytes) for author, usage in log.usage.items()}
 
 
-def _of_sqlite(path: Path) -> Iterable[tuple[StoreInfo, list[_LogRow], _Keys]]:
+def _of_sqlite(path: Path) -> _Contents:
     if not path.exists():
         return
     with closing(sqlite3.connect(path)) as connection:
@@ -100,8 +107,11 @@ def _of_sqlite(path: Path) -> Iterable[tuple[StoreInfo, list[_LogRow], _Keys]]:
             rows = connection.execute(
                 f"SELECT seq, last_seq, partner, CAST(change AS BLOB) FROM log_{store} ORDER BY seq"
             ).fetchall()
-            keys = connection.execute(f"SELECT key, add_seq, delete_seq, hash FROM keys_{store}").fetchall()
-            yield info, rows, {key: (add_seq, delete_seq, text) for key, add_seq, delete_seq, text in keys}
+            keys = connection.execute(
+                f"SELECT key, add_seq, delete_seq, hash, author, size FROM keys_{store}"
+            ).fetchall()
+            usage = connection.execute(f"SELECT author, records, bytes FROM usage_{store}").fetchall()
+            yield info, rows, {row[0]: row[1:] for row in keys}, {row[0]: row[1:] for row in usage}
 
 
 def _check_log(info: StoreInfo, rows: list[_LogRow], keys: _Keys) -> None:
@@ -114,18 +124,32 @@ def _check_log(info: StoreInfo, rows: list[_LogRow], keys: _Keys) -> None:
         if change.op == "ADD":
             assert isinstance(change.value, msgspec.Raw)
             assert change.key not in found, "a key is never used again"
-            found[change.key] = (seq, partner, hash_value(bytes(change.value)))
+            value = bytes(change.value)
+            size = 0 if change.by is None else len(change.key.encode()) + len(value)
+            found[change.key] = (seq, partner, hash_value(value), change.by, size)
         else:
-            add_seq, delete_seq, value_hash = found[change.key]
+            add_seq, delete_seq, *_ = found[change.key]
             assert (partner, delete_seq) == (add_seq, seq), "both rows of a dead record name the other"
-            found[change.key] = (add_seq, seq, value_hash)
     assert keys == found
-    live = [(add_seq, key) for key, (add_seq, delete_seq, _) in found.items() if delete_seq is None]
+    live = [(add_seq, key) for key, (add_seq, delete_seq, *_) in found.items() if delete_seq is None]
     assert head.count == len(live)
     assert head.digest == sum(digest_term(Seq(seq), key) for seq, key in live) % 2**32
     _check_transactions([last for _, last, _, _ in rows], head.seq)
     assert head.lineage.entries[0].first_seq == 0
     assert all(entry.first_seq <= head.seq for entry in head.lineage.entries), "a name is minted by a commit"
+
+
+def _check_usage(keys: _Keys, usage: _Usage) -> None:
+    """What is kept of each author's usage is the sum over his live records."""
+    found: dict[str, tuple[int, int]] = {}
+    for _, delete_seq, _, author, size in keys.values():
+        if author is not None:
+            records, total = found.get(author, (0, 0))
+            found[author] = (records, total) if delete_seq is not None else (records + 1, total + size)
+    # Who added and deleted in one append may or may not be mentioned.
+    assert {author: sums for author, sums in usage.items() if sums != (0, 0)} == {
+        author: sums for author, sums in found.items() if sums != (0, 0)
+    }
 
 
 def _check_transactions(lasts: list[int], head: int) -> None:

@@ -4,12 +4,13 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from syncline_protocol import DEFAULT_LIMITS, Seq, Transaction
 from syncline_protocol.codec import decode_change
 from syncline_protocol.messages import OpResult
-from syncline_protocol.transaction import Op, make_op
+from syncline_protocol.transaction import Op, Quota, make_op
 from syncline_server.storage.base import Appended, Head, Outcome, Storage, StorageError
 
 from .backends import BACKENDS, Backend, Fault, Mint, check
@@ -22,19 +23,26 @@ def add(key: str, value: object = 1) -> Op:
     return make_op(key, json.dumps(value).encode(), DEFAULT_LIMITS)
 
 
-def delete(key: str) -> Op:
-    """A DELETE."""
-    return make_op(key, None, DEFAULT_LIMITS)
+def delete(key: str, only_by: str | None = None) -> Op:
+    """A DELETE, with `only_by` only of that author's record."""
+    return msgspec.structs.replace(make_op(key, None, DEFAULT_LIMITS), only_by=only_by)
 
 
-def single(op: Op, store: str = "notes") -> Transaction:
+def single(op: Op, store: str = "notes", *, by: str | None = None, quota: Quota | None = None) -> Transaction:
     """What becomes of an ADD or DELETE of its own."""
-    return Transaction(store, (op,), atomic=False, single=True)
+    return Transaction(store, (op,), atomic=False, single=True, by=by, quota=quota)
 
 
-def write(*ops: Op, store: str = "notes", atomic: bool = True, store_id: str | None = None) -> Transaction:
+def write(
+    *ops: Op,
+    store: str = "notes",
+    atomic: bool = True,
+    store_id: str | None = None,
+    by: str | None = None,
+    quota: Quota | None = None,
+) -> Transaction:
     """What becomes of a WRITE."""
-    return Transaction(store, ops, atomic, store_id)
+    return Transaction(store, ops, atomic, store_id, by=by, quota=quota)
 
 
 class Bench:

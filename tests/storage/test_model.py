@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from syncline_protocol import Seq, Transaction
+from syncline_protocol.transaction import Quota
 from syncline_server.storage.base import Appended, Storage, StoreInfo
 from syncline_server.storage.memory import MemoryStorage
 from syncline_server.storage.sqlite import SqliteStorage
@@ -17,17 +18,23 @@ from .conftest import add, delete
 
 STORES = ["notes", "other"]
 
+AUTHORS = ["ada", 'b",ob']
+
 _ops = st.builds(
-    lambda key, value: delete(key) if value is None else add(key, value),
+    lambda key, value, only_by: delete(key, only_by) if value is None else add(key, value),
     st.sampled_from(["a", "b", "c", "d", "é", '"']),
     st.sampled_from([None, 1, "two"]),
+    st.sampled_from([None, None, *AUTHORS]),
 )
+_quotas = st.builds(Quota, st.sampled_from([None, 0, 1, 2]), st.sampled_from([None, 2, 6]))
 _transactions = st.builds(
-    lambda store, ops, kind: Transaction(store, tuple(ops[:1] if kind == "single" else ops), kind == "atomic",
-                                         None, kind == "single"),
+    lambda store, ops, kind, by, quota: Transaction(store, tuple(ops[:1] if kind == "single" else ops),
+                                                    kind == "atomic", None, kind == "single", by, quota),
     st.sampled_from([*STORES, "unknown"]),
     st.lists(_ops, min_size=1, max_size=4),
     st.sampled_from(["single", "atomic", "each"]),
+    st.sampled_from([None, *AUTHORS]),
+    st.none() | _quotas,
 )  # fmt: skip
 _steps = st.one_of(
     st.lists(_transactions, min_size=1, max_size=6),
@@ -58,8 +65,11 @@ async def _walks(storage: Storage) -> list[object]:
     head = (await storage.info("notes")).head.seq
     ends = {row.last_seq for row in (await storage.read("notes", Seq(0), head)).rows}
     seen: list[object] = [await storage.get("notes", key) for key in "abcé"]
+    seen += [await storage.usage(store, author) for store in STORES for author in [*AUTHORS, "nobody"]]
     for upto in sorted({*ends, head}):
-        seen.append(await storage.live_ranges("notes", upto))
+        for prefixes in ([], ["a"], ["b", "é"], ["nothing"]):
+            seen.append(await storage.live_ranges("notes", upto, prefixes))
+            seen.append(await storage.summary("notes", prefixes, upto))
         seen.append(await storage.fetch("notes", [(Seq(1), Seq(2)), (Seq(4), head)], upto))
         for records_only in (False, True):
             reads = [storage.read("notes", Seq(after), upto, records_only=records_only) for after in range(upto)]
