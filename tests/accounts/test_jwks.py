@@ -183,8 +183,8 @@ def test_keys_that_cannot_be_used_are_left_out() -> None:
         {"kty": "EC", "kid": "other curve", "crv": "P-0", "x": "AAAA", "y": "AAAA"},
         {**weak},
         {**ec_key("private").as_dict(private=True)},
-        dict(ec_key("encryption").as_dict(private=False)) | {"use": "enc"},
-        dict(ec_key("odd id").as_dict(private=False)) | {"kid": 7},
+        {**ec_key("encryption").as_dict(private=False), "use": "enc"},
+        {**ec_key("odd id").as_dict(private=False), "kid": 7},
     ]
     keys = read_keys(json.dumps({"keys": [*odd, good]}).encode())
     assert [key.kid for key in keys] == ["good"]

@@ -102,12 +102,12 @@ class BoundedTransport(httpx2.AsyncBaseTransport):
 
 async def _exchange(carrier: httpx2.AsyncBaseTransport, request: httpx2.Request) -> httpx2.Response:
     response = await carrier.handle_async_request(request)
-    response.request = request
+    assert isinstance(response.stream, httpx2.AsyncByteStream)
     try:
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise httpx2.RemoteProtocolError("the answer is compressed although that was not asked for")
         body = bytearray()
-        async for piece in response.aiter_raw():
+        async for piece in response.stream:
             body += piece
             if len(body) > ANSWER_BYTES_MAX:
                 raise httpx2.RemoteProtocolError(f"the answer has more than {ANSWER_BYTES_MAX} bytes")
