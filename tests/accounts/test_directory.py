@@ -2,11 +2,15 @@
 
 import pytest
 
+from syncline_protocol.transaction import Transaction
 from syncline_server.access.grant import Grant, GrantLimits
 from syncline_server.access.principal import ANONYMOUS, OPEN, Principal
 from syncline_server.accounts import plan
+from syncline_server.accounts.entry import ACCOUNTS
+from syncline_server.accounts.plans import users
 from syncline_server.accounts.plans.tokens import PERSONAL_MAX, SESSIONS_MAX
 from syncline_server.accounts.plans.users import UserChange
+from syncline_server.storage.base import StorageUnavailable
 
 from .office import DAY_MS, Office, Process, refusal
 
@@ -58,7 +62,6 @@ async def test_what_is_not_there_is_unknown(process: Process) -> None:
     await directory.put_group("staff")
     for change in (
         directory.change_user("ada", UserChange(title="x")),
-        directory.note_login("ada"),
         directory.delete_user("ada"),
         directory.put_group("staff", ["ada"]),
         directory.add_member("staff", "ada"),
@@ -114,13 +117,6 @@ async def test_an_identity_belongs_to_one_user(process: Process) -> None:
     assert found.name == "bob"
 
 
-async def test_a_login_is_noted_and_changes_nobodys_rights(office: Office, process: Process) -> None:
-    await process.directory.add_user("ada")
-    told, version = process.told, process.directory.registry.version
-    assert (await process.directory.note_login("ada")).login_ms == office.now_ms
-    assert (process.told, process.directory.registry.version) == (told, version)
-
-
 # --- sessions and tokens ---
 
 
@@ -160,6 +156,40 @@ async def test_a_token_ends_by_time_by_revocation_and_with_its_user(office: Offi
     assert await refusal(directory.revoke_token(token.id)) == "account_unknown"
     await directory.delete_user("ada")
     assert process.who(first) == "UNKNOWN"
+
+
+async def test_a_login_begins_a_session_and_is_noted(office: Office, process: Process) -> None:
+    directory = process.directory
+    await directory.add_user("ada", password_hash="h", oidc=("iss", "sub"))
+    writes = process.writes
+    for proof in ("h", ("iss", "sub")):
+        office.now_ms += 1
+        token, secret = await directory.login("ada", proof, "Firefox", office.now_ms + 1000)
+        assert (process.who(secret), token.title, token.kind) == ("ada", "Firefox", "session")
+        assert directory.registry.users["ada"].login_ms == office.now_ms
+    assert process.writes == writes + 2
+
+
+async def test_a_login_with_what_holds_no_more_fails(process: Process) -> None:
+    directory = process.directory
+    await directory.add_user("ada", password_hash="new")
+    await directory.add_user("bob")
+    assert await refusal(directory.login("ada", "old", "", None)) == "login_failed"
+    assert await refusal(directory.login("ada", ("iss", "sub"), "", None)) == "login_failed"
+    assert await refusal(directory.login("bob", "", "", None)) == "login_failed"
+    assert await refusal(directory.login("eve", "new", "", None)) == "login_failed"
+    assert await refusal(directory.change_password("ada", "old", "mine", keep_session=None)) == "login_failed"
+    await directory.change_user("ada", UserChange(is_disabled=True))
+    assert await refusal(directory.login("ada", "new", "", None)) == "login_failed"
+
+
+async def test_the_same_password_in_another_form_ends_nothing(process: Process) -> None:
+    directory = process.directory
+    await directory.add_user("ada", password_hash="old")
+    secret = await process.login("ada")
+    assert (await directory.rehash("ada", "old", "new")).password_hash == "new"
+    assert (await directory.rehash("ada", "old", "newer")).password_hash == "new", "it was changed meanwhile"
+    assert process.who(secret) == "ada"
 
 
 async def test_a_new_password_ends_all_other_sessions(process: Process) -> None:
@@ -487,6 +517,48 @@ async def test_an_invitation_that_cannot_be_of_use_is_not_made(office: Office, p
         directory.add_invitation("notes", "owner", by=None, limits=GrantLimits(own_only=True)),
     ):
         assert await refusal(change) == "account_invalid"
+
+
+# --- what is noted ---
+
+
+async def test_a_change_is_noted_once_before_it_is_written_and_a_refused_one_never(process: Process) -> None:
+    noted: list[object] = []
+
+    async def note(result: object) -> None:
+        assert result not in process.directory.registry.users.values()
+        noted.append(result)
+
+    directory = process.directory
+    user = await directory.noting(note).add_user("ada")
+    assert noted == [user]
+    assert await refusal(directory.noting(note).add_user("ada")) == "name_taken"
+    await directory.noting(note).change_user("ada", UserChange(title=""))
+    assert noted == [user], "that it is so already is nothing new"
+
+
+async def test_what_cannot_be_noted_is_not_changed(process: Process) -> None:
+    async def fail(result: object) -> None:
+        raise StorageUnavailable("the audit log is away")
+
+    with pytest.raises(StorageUnavailable):
+        await process.directory.noting(fail).add_user("ada")
+    assert not process.directory.registry.users
+
+
+async def test_what_was_taken_away_while_it_was_noted_is_refused(process: Process) -> None:
+    directory = process.directory
+    await directory.add_user("ada")
+
+    async def note(result: object) -> None:
+        await process.write(_deletion(process))
+
+    assert await refusal(directory.noting(note).add_token("ada", "x")) == "account_unknown"
+
+
+def _deletion(process: Process) -> Transaction:
+    registry = process.directory.registry
+    return Transaction(ACCOUNTS, tuple(plan.ops_of(registry, users.delete_user(registry, "ada").edits)))
 
 
 # --- clearing away ---

@@ -1,43 +1,27 @@
-"""The accounts as the server uses them: who comes with a token, what is granted, and every change.
+"""The accounts as the server uses them: who comes with a token, what is granted, and every change (`changes`)."""
 
-A change is decided on what is known (`plans`), written as one atomic WRITE of versions, and folded before it returns
-(`follower`), so whatever it takes away is gone by then. If a rival was first, the log is read and the change decided
-again. Changes of one process go one after the other; only those of other processes are rivals.
-"""
-
-import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Literal, TypeVar
+from collections.abc import Awaitable, Callable
 
-from syncline_protocol.transaction import Op, Transaction
-from syncline_server.access.grant import Grant, GrantLimits, Role
-from syncline_server.access.principal import SCOPES, Principal, Scope
+from syncline_protocol.transaction import Transaction
+from syncline_server.access.grant import Grant
+from syncline_server.access.principal import Principal
 from syncline_server.committer import Answer
-from syncline_server.storage.base import Commit, Outcome, Storage, StorageError, StoreMismatch, StoreUnknown
+from syncline_server.storage.base import Commit, Storage
 
-from .entry import ACCOUNTS, Group, Invitation, Token, User, parse_key
-from .error import AccountError
+from .changes import Changes
 from .follower import Follower
 from .identity import TokenFault, current, principal_of
-from .plan import Edit, Plan, ops_of
-from .plans import grants, groups, invitations, tokens, users
-from .plans.users import UserChange
-from .registry import Registry
-from .secret import Mint, hash_secret, new_id, new_secret
+from .plans import tokens
+from .secret import Mint
 
 __all__ = ["Directory"]
-
-T = TypeVar("T")
-
-#: A change that loses so many races is given up; each loss means that another process got on.
-_RACES_MAX = 8
 
 #: The last use of a token is noted at most this often.
 _USE_INTERVAL_MS = 3600 * 1000
 
 
-class Directory:
+class Directory(Changes):
     """Args:
     write: commits one transaction; `Hub.write` is it.
     now_ms: the wall clock, in ms since 1970.
@@ -55,11 +39,7 @@ class Directory:
         now_ms: Callable[[], int],
         mint: Mint = secrets.token_bytes,
     ) -> None:
-        self._follower = Follower(storage, now_ms=now_ms)
-        self._write = write
-        self._now_ms = now_ms
-        self._mint = mint
-        self._changing = asyncio.Lock()
+        super().__init__(Follower(storage, now_ms=now_ms), write, now_ms=now_ms, mint=mint)
         self._uses: dict[str, int] = {}
 
     # --- the log ---
@@ -95,11 +75,6 @@ class Directory:
         """What is called at once after each change of what somebody may do. Listeners do not raise."""
         return self._follower.listeners
 
-    @property
-    def registry(self) -> Registry:
-        """What is known now. It may be another object after each `await`."""
-        return self._follower.registry
-
     # --- who ---
 
     def principal_of(self, text: str) -> Principal | TokenFault:
@@ -114,102 +89,7 @@ class Directory:
         """Return the grants that concern a principal in a store now."""
         return self.registry.grants_for(principal.name, principal.groups, store, self._now_ms())
 
-    # --- users ---
-
-    async def add_user(
-        self,
-        name: str,
-        *,
-        kind: Literal["user", "service"] = "user",
-        title: str = "",
-        password_hash: str | None = None,
-        is_admin: bool = False,
-        oidc: tuple[str, str] | None = None,
-    ) -> User:
-        """Make a user. Raises AccountError: name_taken (also by one who was deleted), account_invalid."""
-        user = User(name, kind, self._now_ms(), title, password_hash, is_admin, oidc=oidc)
-        return await self._change(lambda registry: users.add_user(registry, user))
-
-    async def add_first_admin(self, name: str, password_hash: str) -> User:
-        """Make an administrator if there is none. Raises AccountError: forbidden if there is one, and as `add_user`."""
-        user = User(name, "user", self._now_ms(), "", password_hash, True)
-        return await self._change(lambda registry: users.add_user(registry, user, only_first_admin=True))
-
-    async def change_user(self, name: str, change: UserChange, *, keep_session: str | None = None) -> User:
-        """Change a user; a new password ends his sessions but `keep_session`, disabling him all.
-
-        Raises AccountError: account_unknown, account_invalid; forbidden for the last administrator.
-        """
-        return await self._change(lambda registry: users.change_user(registry, name, change, keep_session))
-
-    async def note_login(self, name: str) -> User:
-        """Note that a user has logged in."""
-        now_ms = self._now_ms()
-        return await self._change(lambda registry: users.note_login(registry, name, now_ms))
-
-    async def delete_user(self, name: str) -> User:
-        """Delete a user, his tokens, grants, memberships and invitations. Returns what he was.
-
-        Raises AccountError: account_unknown; forbidden for the last administrator.
-        """
-        return await self._change(lambda registry: users.delete_user(registry, name))
-
-    # --- groups ---
-
-    async def put_group(self, name: str, members: Collection[str] | None = None) -> tuple[Group, bool]:
-        """Make a group or replace its members. Returns it, and whether it is new."""
-        now_ms = self._now_ms()
-        return await self._change(lambda registry: groups.put_group(registry, name, members, now_ms))
-
-    async def delete_group(self, name: str) -> Group:
-        """Delete a group and what is granted to it. Returns what it was."""
-        return await self._change(lambda registry: groups.delete_group(registry, name))
-
-    async def add_member(self, group: str, user: str) -> Group:
-        """Take a user into a group."""
-        return await self._change(lambda registry: groups.add_member(registry, group, user))
-
-    async def remove_member(self, group: str, user: str) -> Group:
-        """Take a user out of a group."""
-        return await self._change(lambda registry: groups.remove_member(registry, group, user))
-
-    # --- tokens ---
-
-    async def add_token(
-        self,
-        user: str,
-        title: str,
-        *,
-        kind: Literal["personal", "session"] = "personal",
-        scopes: Collection[Scope] = SCOPES,
-        stores: Sequence[str] | None = None,
-        expires_ms: int | None = None,
-    ) -> tuple[Token, str]:
-        """Make a token. Returns it and its text, which is kept nowhere.
-
-        Raises AccountError: account_unknown (also a disabled user), account_invalid.
-        """
-        secret = new_secret(kind, self._mint)
-        token = Token(
-            new_id("t", self._mint),
-            user,
-            title,
-            kind,
-            hash_secret(secret),
-            tuple(sorted(scopes)),
-            self._now_ms(),
-            None if stores is None else tuple(stores),
-            expires_ms,
-        )
-        return await self._change(lambda registry: tokens.add_token(registry, token)), secret
-
-    async def revoke_token(self, token_id: str) -> Token:
-        """End a token. Returns what it was. Raises AccountError: account_unknown."""
-        return await self._change(lambda registry: tokens.revoke_token(registry, token_id))
-
-    async def revoke_sessions(self, user: str, except_id: str | None = None) -> int:
-        """End all sessions of a user but one. Returns how many there were."""
-        return await self._change(lambda registry: tokens.revoke_sessions(registry, user, except_id))
+    # --- when tokens are used ---
 
     def note_use(self, token_id: str) -> None:
         """Take note that a token was used. It is written by `write_uses`, and at most once an hour for each token."""
@@ -222,159 +102,3 @@ class Directory:
         uses, self._uses = self._uses, {}
         if uses:
             await self._change(lambda registry: tokens.note_uses(registry, uses))
-
-    async def remove_expired(self) -> int:
-        """Clear away tokens, grants and invitations whose end is past. Returns how many those were."""
-        now_ms = self._now_ms()
-        return await self._change(lambda registry: tokens.remove_expired(registry, now_ms))
-
-    # --- grants ---
-
-    async def add_grant(
-        self,
-        to: str,
-        store: str,
-        role: Role,
-        *,
-        by: str | None,
-        limits: GrantLimits = GrantLimits(),  # noqa: B008
-        authors: bool = True,
-        expires_ms: int | None = None,
-        must_exist: bool = True,
-    ) -> tuple[Grant, bool]:
-        """Grant something; what the grantee had for the same store or prefix is replaced.
-
-        Args:
-            to: `user:NAME`, `group:NAME` or `everyone`.
-            must_exist: refuse users and groups that have no account here.
-
-        Returns the grant, and whether nothing was replaced. Raises AccountError: account_unknown, account_invalid.
-        """
-        grant = Grant(
-            new_id("g", self._mint), to, store, role, by, self._now_ms(), limits, authors, expires_ms
-        )  # fmt: skip
-        return await self._change(lambda registry: grants.add_grant(registry, grant, must_exist=must_exist))
-
-    async def remove_grant(self, grant_id: str) -> Grant:
-        """Take a grant back. Returns what it was. Raises AccountError: account_unknown."""
-        return await self._change(lambda registry: grants.remove_grant(registry, grant_id))
-
-    async def remove_store_grants(self, store: str) -> int:
-        """Take back all grants and invitations for exactly this store. Returns how many there were.
-
-        To be called before the store is dropped, so that whoever makes one of this name is alone in it.
-        """
-        return await self._change(lambda registry: grants.remove_store_grants(registry, store))
-
-    # --- invitations ---
-
-    async def add_invitation(
-        self,
-        store: str,
-        role: Role,
-        *,
-        by: str | None,
-        limits: GrantLimits = GrantLimits(),  # noqa: B008
-        authors: bool = True,
-        expires_ms: int | None = None,
-        uses_max: int | None = None,
-    ) -> tuple[Invitation, str]:
-        """Offer a grant to whoever comes with the code. Returns the invitation and its code, which is kept nowhere."""
-        code = new_secret("invitation", self._mint)
-        invitation = Invitation(
-            new_id("i", self._mint),
-            store,
-            role,
-            hash_secret(code),
-            by,
-            self._now_ms(),
-            limits,
-            authors,
-            expires_ms,
-            uses_max,
-        )
-        return await self._change(lambda registry: invitations.add_invitation(registry, invitation)), code
-
-    async def remove_invitation(self, invitation_id: str) -> Invitation:
-        """Take an invitation back. Returns what it was. Raises AccountError: account_unknown."""
-        return await self._change(lambda registry: invitations.remove_invitation(registry, invitation_id))
-
-    def invitation_of(self, code: str) -> Invitation:
-        """Return the invitation with this code. Raises AccountError: invitation_invalid, whatever the reason."""
-        return invitations.find(self.registry, hash_secret(code), self._now_ms())
-
-    async def accept_invitation(self, code: str, name: str) -> Grant:
-        """Grant to a principal of this name what an invitation offers. Raises AccountError: invitation_invalid."""
-        code_hash, grant_id, now_ms = hash_secret(code), new_id("g", self._mint), self._now_ms()
-        return await self._change(lambda registry: invitations.accept(registry, code_hash, name, grant_id, now_ms))
-
-    async def accept_as_new_user(self, code: str, name: str, password_hash: str) -> tuple[User, Grant]:
-        """Make a user and grant to him what an invitation offers, both or nothing.
-
-        Raises AccountError: invitation_invalid; name_taken, account_invalid.
-        """
-        code_hash, grant_id, now_ms = hash_secret(code), new_id("g", self._mint), self._now_ms()
-        user = User(name, "user", now_ms, "", password_hash)
-        return await self._change(
-            lambda registry: invitations.accept_as_new_user(registry, code_hash, user, grant_id, now_ms)
-        )
-
-    # --- a change ---
-
-    async def _change(self, decide: Callable[[Registry], Plan[T]]) -> T:
-        """Decide, write, fold, until all is done.
-
-        Raises:
-            AccountError: the rules do not allow it, or rivals were always first (`overloaded`).
-            StorageError: the storage failed; whether it was committed is unknown.
-        """
-        async with self._changing:
-            results: list[T] = []
-            races = 0
-            while races < _RACES_MAX:
-                if self.is_behind:
-                    await self.catch_up()
-                plan = decide(self.registry)
-                if not plan.edits or await self._commit(plan.edits):
-                    results.append(plan.result)
-                    if plan.done:
-                        return results[0]
-                else:
-                    races += 1
-        raise AccountError("overloaded", "others were changing the same accounts all the time", hint="try again")
-
-    async def _commit(self, edits: Sequence[Edit]) -> bool:
-        """Write one transaction and fold it. Returns False if the log is not as it was when this was decided."""
-        ops = tuple(ops_of(self.registry, edits))
-        answer = await self._write(Transaction(ACCOUNTS, ops, True, self._follower.store_id))
-        if isinstance(answer, StorageError) and not isinstance(answer, StoreMismatch | StoreUnknown):
-            raise answer
-        # An equal record that has died since is no success: what was to be made is not there.
-        dead = [] if isinstance(answer, StorageError) else _dead(ops, answer)
-        if isinstance(answer, Outcome) and answer.status in ("ok", "dup") and not dead:
-            assert answer.last_seq is not None
-            if not self._follower.has_reached(answer.last_seq):
-                await self.catch_up()
-            return True
-        await self.catch_up()
-        if isinstance(answer, Outcome):
-            if answer.status == "too_large" or any(op.status in ("too_large", "invalid") for op in answer.ops):
-                raise AccountError("too_large", "there is too much in this for one record")
-            self._refuse_used_names(dead)
-        return False
-
-    def _refuse_used_names(self, dead: Collection[str]) -> None:
-        """Refuse to make again what has ended, once it is sure that nothing of this name lives."""
-        for key in dead:
-            kind, entry_id, version = parse_key(key) or ("", "", 1)
-            if version == 0 and entry_id not in (self.registry.users if kind == "user" else self.registry.groups):
-                raise AccountError("name_taken", f"a {kind} had this name before", hint="no name is used twice")
-
-
-def _dead(ops: Sequence[Op], outcome: Outcome) -> list[str]:
-    """Return the keys of the ADDs that name a record which has died."""
-    return [
-        op.key
-        for op, result in zip(ops, outcome.ops, strict=True)
-        if op.value is not None and (result.status == "gone" or (result.status == "dup" and result.deleted is not None))
-    ]

@@ -1,6 +1,6 @@
 """Grants: made or replaced, taken back, and all of a store at once when it is dropped."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from syncline_server.access.grant import EVERYONE, Grant, GrantLimits, covers
 from syncline_server.accounts.account_name import EXTERNAL, check_grantee, check_pattern
@@ -15,6 +15,7 @@ __all__ = [
     "check_role",
     "is_owner",
     "make_room",
+    "owns",
     "remove_grant",
     "remove_store_grants",
 ]
@@ -84,15 +85,18 @@ def _exists(registry: Registry, kind: str, name: str) -> bool:
 def is_owner(registry: Registry, name: str, pattern: str, now_ms: int) -> bool:
     """Return whether an account owns a store, or every store with a prefix, or is an administrator."""
     user = registry.active_user(name)
-    if user is None and not name.startswith(EXTERNAL):
-        return False
     if user is not None and user.is_admin:
         return True
-    grantees = [f"user:{name}", *(f"group:{group}" for group in registry.groups_of(name))]
+    known = user is not None or name.startswith(EXTERNAL)
+    return known and owns(registry, name, registry.groups_of(name), pattern, now_ms)
+
+
+def owns(registry: Registry, name: str | None, groups: Iterable[str], pattern: str, now_ms: int) -> bool:
+    """Return whether somebody of this name and in these groups is granted a store, or every store with a prefix."""
     return any(
         grant.role == "owner"
         and (grant.expires_ms is None or grant.expires_ms > now_ms)
         and (grant.store == pattern or (grant.store.endswith("*") and covers(grant.store, pattern.removesuffix("*"))))
-        for to in grantees
+        for to in [*([] if name is None else [f"user:{name}"]), *(f"group:{group}" for group in groups)]
         for grant in registry.grants_to(to)
     )

@@ -1,19 +1,34 @@
-"""Users: made, changed, deleted. The last administrator stays, and who changes hands loses his sessions."""
+"""Users: made, changed, logged in, deleted. The last administrator stays; with a password its sessions end."""
 
 from typing import Literal
 
 import msgspec
 
 from syncline_server.accounts.account_name import check_account_name, check_title
-from syncline_server.accounts.entry import User
+from syncline_server.accounts.entry import Token, User
 from syncline_server.accounts.error import AccountError
 from syncline_server.accounts.plan import ADMINS, Edit, Plan, drop, fitting, put
 from syncline_server.accounts.registry import Registry
 
 from .groups import without_member
-from .tokens import ended_sessions
+from .tokens import add_token, ended_sessions
 
-__all__ = ["UserChange", "add_user", "change_user", "delete_user", "new_user", "note_login", "require_user"]
+__all__ = [
+    "Proof",
+    "UserChange",
+    "add_user",
+    "change_password",
+    "change_user",
+    "delete_user",
+    "login",
+    "new_user",
+    "rehash",
+    "require_user",
+]
+
+
+#: What was verified at a login: the hash of the password, or (issuer, subject).
+Proof = str | tuple[str, str]
 
 
 class UserChange(msgspec.Struct, frozen=True):
@@ -72,10 +87,31 @@ def change_user(registry: Registry, name: str, change: UserChange, keep_session:
     return Plan(tuple(edits), user)
 
 
-def note_login(registry: Registry, name: str, now_ms: int) -> Plan[User]:
-    """Note that a user has logged in."""
-    user = msgspec.structs.replace(require_user(registry, name), login_ms=now_ms)
-    return Plan((put(user),), user)
+def change_password(registry: Registry, name: str, old_hash: str, new_hash: str, keep: str | None) -> Plan[User]:
+    """Replace the password that was verified; all sessions but `keep` end."""
+    _require_proof(registry, name, old_hash)
+    return change_user(registry, name, UserChange(password_hash=new_hash), keep)
+
+
+def rehash(registry: Registry, name: str, old_hash: str, new_hash: str) -> Plan[User]:
+    """Replace the hash of a password by another one of the same."""
+    old = require_user(registry, name)
+    user = msgspec.structs.replace(old, password_hash=new_hash)
+    return Plan((put(user),), user) if old.password_hash == old_hash else Plan((), old)
+
+
+def login(registry: Registry, token: Token, proof: Proof) -> Plan[Token]:
+    """Begin a session of a user whose password or identity was verified, and note the time."""
+    user = _require_proof(registry, token.user, proof)
+    begun = add_token(registry, token)
+    return Plan((put(msgspec.structs.replace(user, login_ms=token.created_ms)), *begun.edits), token)
+
+
+def _require_proof(registry: Registry, name: str, proof: Proof) -> User:
+    user = registry.active_user(name)
+    if user is None or proof not in (user.password_hash, user.oidc):
+        raise AccountError("login_failed", "the user and the password do not belong together")
+    return user
 
 
 def delete_user(registry: Registry, name: str) -> Plan[User]:
