@@ -19,6 +19,7 @@ from syncline_protocol.cursor import Cursor, Seq
 from .address import Address
 from .credentials import UNAUTHORIZED, Credentials
 from .errors import ConnectionFailed, ConnectionForbidden, Forbidden, LoginFailed, RateLimited, RequestRefused
+from .lines import NDJSON, lines_of
 from .record import Record, Records
 
 __all__ = ["HttpApi", "StoreInfo"]
@@ -130,6 +131,14 @@ class HttpApi:
         async with self._open(method, url, content=content, as_nobody=as_nobody) as response:
             return self._read(await response.aread(), kind)
 
+    @asynccontextmanager
+    async def lines(self, *parts: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open an answer that is NDJSON and may be long; what is entered is an iterator over its lines."""
+        async with self._open("GET", self._address.path(*parts), {"Accept": NDJSON}) as response:
+            if not response.headers.get("Content-Type", "").startswith(NDJSON):
+                raise ConnectionFailed(self._address.url, "the answer is not NDJSON", hint="check the URL")
+            yield lines_of(response)
+
     async def list_stores(self) -> list[StoreInfo]:
         """Return every store."""
         body = await self._request("GET", self._address.path("stores"))
@@ -161,7 +170,7 @@ class HttpApi:
     def records(self, store: str) -> Records:
         """Walk over the live records of a store."""
         url = self._address.path("stores", store, "records")
-        return Records(self._open("GET", url, {"Accept": "application/x-ndjson"}))
+        return Records(self._open("GET", url, {"Accept": NDJSON}))
 
     async def server(self) -> dict[str, object]:
         """Return what the server says of itself."""

@@ -7,6 +7,7 @@ that `syncline add` does not pay for the server.
 
 import click
 
+from .audit import audit
 from .doctor import doctor
 from .dump import dump
 from .frame import EXIT_CODES, url_option
@@ -32,5 +33,5 @@ def main(url: str) -> None:
     """
 
 
-for _command in (add, delete, doctor, dump, get, load, outbox, stores, tail):
+for _command in (add, audit, delete, doctor, dump, get, load, outbox, stores, tail):
     main.add_command(_command)

@@ -1,14 +1,10 @@
 """`syncline dump`: all live records of a store, as they are at one position.
 
 A line is exactly `{"key":…,"value":…}` with the value's own text, which is what `load` takes. A file appears under its
-name only when it is whole: it is written beside it, synced, and renamed.
+name only when it is whole.
 """
 
-import os
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,6 +15,7 @@ from syncline.address import parse_address
 from syncline.http import HttpApi
 
 from .frame import notice, run, url_option
+from .whole_file import whole_file
 
 __all__ = ["dump"]
 
@@ -42,7 +39,7 @@ def dump(url: str, store: str, output: Path | None) -> None:
 
 
 async def _dump_to_file(url: str, store: str, path: Path) -> tuple[int, str]:
-    with _whole_file(path) as file:
+    with whole_file(path) as file:
         return await _dump(url, store, file)
 
 
@@ -60,26 +57,3 @@ async def _dump(url: str, store: str, file: BinaryIO) -> tuple[int, str]:
         file.write(lines)
         file.flush()
         return count, await records.cursor() or "an unknown position"
-
-
-@contextmanager
-def _whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of `path` when the block ends well."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        # A temporary file is private; this one gets what any new file of the user would get.
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
