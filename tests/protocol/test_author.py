@@ -18,8 +18,16 @@ _values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_texts, inner, max_size=3),
     max_leaves=4,
 )
-_kept = st.none() | st.builds(
-    lambda value, ascii_: json.dumps(value, ensure_ascii=ascii_, separators=(",", ":")).encode(), _values, st.booleans()
+#: Values that hold what the end of a change looks like, as members of their own.
+_DOUBLES = [b'{"a":1,"by":"b"}', b'[{"value":1,"time":5,"by":"b"}]', b'{"time":5,"by":"b"}']
+_kept = (
+    st.none()
+    | st.sampled_from(_DOUBLES)
+    | st.builds(
+        lambda value, ascii_: json.dumps(value, ensure_ascii=ascii_, separators=(",", ":")).encode(),
+        _values,
+        st.booleans(),
+    )
 )
 
 

@@ -103,6 +103,10 @@ def _of_sqlite(path: Path) -> _Contents:
         return
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        names = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+        stores = [store for store, _ in read_stores(connection)]
+        of_stores = {f"{kind}_{store}" for kind in ("log", "keys", "usage") for store in stores}
+        assert names - {"meta", "stores", "lineage", "sqlite_sequence"} == of_stores
         for store, info in read_stores(connection):
             rows = connection.execute(
                 f"SELECT seq, last_seq, partner, CAST(change AS BLOB) FROM log_{store} ORDER BY seq"
