@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -318,3 +319,26 @@ def test_an_action_that_is_not_in_the_table_is_our_mistake() -> None:
 def test_actions_are_dotted_words_in_order_and_each_has_a_meaning() -> None:
     assert all(re.fullmatch(r"[a-z]+(\.[a-z]+)?", action) and meaning for action, meaning in ACTIONS.items())
     assert all(one < other for one, other in pairwise(ACTIONS))
+
+
+def test_the_reference_has_every_action_with_its_meaning() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "audit.md").read_text()
+    table = text.partition("## Actions")[2].partition("##")[0]
+    assert dict(re.findall(r"^\| `([a-z.]+)` \| (.*) \|$", table, re.M)) == ACTIONS
+
+
+def test_the_program_of_the_reference_verifies_what_we_verify(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "audit.md").read_text()
+    program = text.partition("```python\n")[2].partition("```")[0]
+    monkeypatch.chdir(tmp_path)
+    texts = chain(5)
+    file = tmp_path / "audit.ndjson"
+    file.write_bytes(b"".join(each + b"\n" for each in texts))
+    exec(program, {})
+    assert capsys.readouterr().out == f"4 {entry_hash(texts[-1])}\n"
+    texts[2] = altered(texts[2], actor="bob")
+    file.write_bytes(b"".join(each + b"\n" for each in texts))
+    with pytest.raises(AssertionError, match="broken at entry 3"):
+        exec(program, {})
