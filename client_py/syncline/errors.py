@@ -252,7 +252,8 @@ class SubscriptionEnded(SubscriptionError):
     """The server ended the subscription and taking it up again cannot help."""
 
     def __init__(self, store: str, reason: EndReason) -> None:
-        super().__init__(store, f"the subscription ended: {reason}")
+        hint = "nobody grants it any more; ask an owner of the store" if reason == "forbidden" else ""
+        super().__init__(store, f"the subscription ended: {reason}", hint=hint)
         self.reason = reason
 
 

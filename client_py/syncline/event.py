@@ -56,6 +56,11 @@ class Change:
         return self._row.time
 
     @property
+    def by(self) -> str | None:
+        """Who made it; None if nobody had logged in, or if it is not for us to know."""
+        return self._row.by
+
+    @property
     def text(self) -> str | None:
         """The value as the JSON text that was sent, every digit as it was; None for a DELETE."""
         return bytes(self._row.value).decode() if isinstance(self._row.value, msgspec.Raw) else None
@@ -80,12 +85,13 @@ class Change:
         before, after = parse_cursor(self._batch.from_), parse_cursor(self._batch.to)
         if before.incarnation != after.incarnation:
             return self._batch.from_
-        return Cursor(f"{after.incarnation}:{self._row.seq}")
+        view = "" if after.view is None else f"~{after.view}"
+        return Cursor(f"{after.incarnation}:{self._row.seq}{view}")
 
     def to_json(self) -> bytes:
         """Return it as one line of JSON, as it is on the wire."""
         value = bytes(self._row.value) if isinstance(self._row.value, msgspec.Raw) else None
-        return encode_change(self._row.seq, self._row.key, value, self._row.time)
+        return encode_change(self._row.seq, self._row.key, value, self._row.time, self._row.by)
 
     def __repr__(self) -> str:
         return f"Change(seq={self.seq}, op={self.op!r}, key={self.key!r}, text={self.text!r})"
@@ -127,15 +133,19 @@ class Rewound:
 class Restarted:
     """The walk begins again from the start; what was handed out and is not seen again until `CaughtUp` is gone.
 
-    `how` is `snapshot` if the server has none of the history that was read, `reconcile` if the position is older
-    than what it remembers of deleted records.
+    `how` is `snapshot` if the server has none of the history that was read, `reconcile` if another part of the store
+    may be seen now, or the position is older than what the server remembers of deleted records.
     """
 
     at: Cursor
     how: Literal["snapshot", "reconcile"] = "snapshot"
 
     def __str__(self) -> str:
-        return "it is another history" if self.how == "snapshot" else "the position is too old"
+        return (
+            "it is another history"
+            if self.how == "snapshot"
+            else "another part of it may be seen, or the position is too old"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
 """Records as they are read over HTTP: one, or a walk over all that live.
 
-A walk is one answer in NDJSON, read as it comes, so a store may be larger than memory. Lines are split at line feeds
-only: values may hold other characters that Python's `splitlines` takes for line ends.
+A walk is one answer in NDJSON, read as it comes, so a store may be larger than memory.
 """
 
 from collections.abc import AsyncIterator
@@ -14,6 +13,7 @@ import msgspec
 from syncline_protocol.cursor import Cursor, Seq
 
 from .errors import Misuse
+from .lines import lines_of
 from .value import JsonValue
 
 __all__ = ["Record", "Records"]
@@ -21,13 +21,18 @@ __all__ = ["Record", "Records"]
 _decode_value = msgspec.json.Decoder().decode
 
 
-class Record(msgspec.Struct, frozen=True):
-    """A live record. `time` is when it was added, in ms since 1970; `raw` the value's JSON text in UTF-8."""
+class Record(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A live record.
+
+    `time` is when it was added, in ms since 1970, `raw` the value's JSON text in UTF-8, `by` who added it, if we may
+    know.
+    """
 
     key: str
     seq: Seq
     time: int
     raw: msgspec.Raw = msgspec.field(name="value")
+    by: str | None = None
 
     @property
     def text(self) -> str:
@@ -112,16 +117,5 @@ class Records:
             self._is_open = True
             cursor = response.headers.get("Syncline-Cursor")
             self._cursor = None if cursor is None else Cursor(cursor)
-            self._lines = _lines_of(response)
+            self._lines = lines_of(response)
         return self._lines
-
-
-async def _lines_of(response: httpx2.Response) -> AsyncIterator[bytes]:
-    rest = b""
-    async for chunk in response.aiter_bytes():
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            if line:
-                yield line
-    if rest:
-        yield rest

@@ -17,7 +17,7 @@ from websockets.typing import Subprotocol
 from syncline_protocol import SUBPROTOCOL, Limits, Lineage, Seq, ServerSession, decide_resume, parse_cursor
 from syncline_protocol import server as requested
 from syncline_protocol.codec import batch_frame, encode, fill_frame
-from syncline_protocol.cursor import NOW, START, Position, Rewind, Snapshot
+from syncline_protocol.cursor import NOW, START, Position, Reconcile, Rewind, Snapshot
 from syncline_protocol.messages import Behind, CaughtUp, EndReason, Fetch, Live, ResumeHow, ServerMessage, Subscribe
 from syncline_protocol.ranges import format_ranges, parse_ranges
 from syncline_protocol.server import FETCH_RANGES_MAX
@@ -230,8 +230,8 @@ class FakeServer:
             request.id,
             feed=store.name,
             how=how,
-            at=store.lineage.cursor(at),
-            head=store.lineage.cursor(store.head),
+            at=store.cursor(at),
+            head=store.cursor(store.head),
             store_id=store.store_id,
             lineage=store.lineage,
             keep_to=keep_to,
@@ -273,9 +273,11 @@ class FakeServer:
             return self.how, at, at if self.how == "rewind" else None
         after: Position = parse_cursor(request.after)
         known = Lineage.parse(request.known) if request.known else None
-        verdict = decide_resume(store.lineage, store.head, after, known)
+        verdict = decide_resume(store.lineage, store.head, after, known, store.view)
         if isinstance(verdict, Rewind):
             return "rewind", verdict.keep_to, verdict.keep_to
         if isinstance(verdict, Snapshot):
             return "snapshot", Seq(0), None
+        if isinstance(verdict, Reconcile):
+            return "reconcile", verdict.at, None
         return "resume", verdict.at, None

@@ -21,11 +21,16 @@ class FakeStore:
 
     Attributes:
         rows: key and value of each change, from seq 1 on; no value for a DELETE.
+        by: the author of all of them.
+        view: the token of the view that everybody has, who sees the keys that begin with `prefix` only.
     """
 
     name: str
     incarnation: str = "inc1"
     rows: list[tuple[str, bytes | None]] = field(default_factory=list)
+    by: str | None = None
+    view: str | None = None
+    prefix: str = ""
     store_id: str = field(init=False)
     lineage: Lineage = field(init=False)
     _inside: set[int] = field(default_factory=set, init=False)
@@ -41,19 +46,22 @@ class FakeStore:
         return Seq(len(self.rows))
 
     def cursor(self, seq: int) -> Cursor:
-        return self.lineage.cursor(Seq(seq))
+        return self.lineage.cursor(Seq(seq), self.view)
 
     def change_texts(self, after: int, to: int) -> list[bytes]:
         """Return the changes of an interval as BATCH carries them."""
         return [
-            encode_change(Seq(seq), key, value, 1_795_400_000_000)
+            encode_change(Seq(seq), key, value, 1_795_400_000_000, self.by)
             for seq, (key, value) in enumerate(self.rows[after:to], start=after + 1)
+            if key.startswith(self.prefix)
         ]
 
     def live(self, at: int | None = None) -> dict[str, int]:
-        """Return the seqs of the records that live at a position, or now, by key."""
+        """Return the seqs of the records that live and are seen at a position, or now, by key."""
         live: dict[str, int] = {}
         for seq, (key, value) in enumerate(self.rows[:at], start=1):
+            if not key.startswith(self.prefix):
+                continue
             if value is None:
                 live.pop(key, None)
             else:

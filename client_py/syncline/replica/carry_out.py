@@ -110,13 +110,13 @@ class _Book:
     def add(self, changes: Iterable[Change]) -> None:
         """Add records."""
         rows = [
-            (change.seq, change.key, change.time, bytes(change.value).decode())
+            (change.seq, change.key, change.time, bytes(change.value).decode(), change.by)
             for change in changes
             if isinstance(change.value, msgspec.Raw)
         ]
-        self._db.executemany(f"INSERT INTO {self.table} (seq, key, time, value) VALUES (?, ?, ?, ?)", rows)
+        self._db.executemany(f"INSERT INTO {self.table} (seq, key, time, value, author) VALUES (?, ?, ?, ?, ?)", rows)
         self.count += len(rows)
-        self.digest += sum([digest_term(seq, key) for seq, key, _, _ in rows])
+        self.digest += sum([digest_term(seq, key) for seq, key, *_ in rows])
 
     def delete(self, key: str, at: Seq, horizon: Seq | None) -> None:
         """Delete a record; one that can be seen is only marked, so that it can be seen until the horizon moves."""
@@ -169,8 +169,8 @@ def _branch(step: Branch, db: sqlite3.Connection) -> None:
     create_generation(db, step.generation)
     book, source = _Book(db, step.generation), records_of(step.source)
     db.executemany(
-        f"INSERT INTO {book.table} (seq, key, time, value)"
-        f" SELECT seq, key, time, value FROM {source} WHERE seq BETWEEN ? AND ?",
+        f"INSERT INTO {book.table} (seq, key, time, value, author)"
+        f" SELECT seq, key, time, value, author FROM {source} WHERE seq BETWEEN ? AND ?",
         [(first, min(last, step.keep_to)) for first, last in step.live],
     )
     book.missing = list(missing_of(step.live, [row[0] for row in db.execute(f"SELECT seq FROM {book.table}")]))

@@ -50,6 +50,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     key: str
     time: int
     text: str
+    by: str | None = None
 
 
 class Database:
@@ -134,6 +135,22 @@ class Database:
         # Only a reader that has begun after the checkpoint lets the log begin anew.
         self.refresh()
 
+    async def scrub(self) -> None:
+        """Let nothing that was deleted stay in the file: its free pages and its log hold that until it is overwritten.
+
+        Nothing is committed meanwhile, and nothing looks new. Raises `LocalFileError`: it needs room for a second copy.
+        """
+        if self._file is None:
+            return
+        with self._explaining:
+            if self._reader.in_transaction:
+                # What it shows would be kept in the log.
+                self._reader.execute("COMMIT")
+            try:
+                await self._file.run(_scrub)
+            finally:
+                self.refresh()
+
     # --- reading ---
 
     def load(self) -> Saved:
@@ -182,7 +199,7 @@ class Database:
         return self._rows("key >= ? AND key < ? AND seq <= ? ORDER BY key", prefix, end, self._place.horizon)
 
     def _rows(self, condition: str, *values: str | int) -> list[Row]:
-        query = f"SELECT seq, key, time, value FROM {self._table} WHERE {condition}"
+        query = f"SELECT seq, key, time, value, author FROM {self._table} WHERE {condition}"
         with self._explaining:
             return [Row(*row) for row in self._reader.execute(query, values).fetchall()]
 
@@ -191,6 +208,11 @@ class Database:
         query = f"SELECT 1 FROM {records_of(self._place.built)} WHERE key = ? AND died IS NULL"
         with self._explaining:
             return self._reader.execute(query, (key,)).fetchone() is not None
+
+
+def _scrub(db: sqlite3.Connection) -> None:
+    db.execute("VACUUM")
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def _carry_out_all(db: sqlite3.Connection, steps: Sequence[Step], place: Place) -> Tally:

@@ -162,6 +162,15 @@ class Desk:
         self.fold.lost()
         self.outbox.connection_lost()
 
+    def withdrawn(self) -> None:
+        """Forget every record, and what was synced of ours; what the server may not have is kept."""
+        folded = self.fold.withdrawn()
+        self.group.add(folded.steps)
+        if folded.result is Result.WITHDRAWN:
+            self.group.add([ForgetHistory()])
+            self.group.touch(None)
+            self._staged = set()
+
     def _held(self, changes: Sequence[messages.Change]) -> list[messages.Change]:
         if not self._prefix:
             return list(changes)

@@ -19,13 +19,13 @@ from syncline_protocol.cursor import START, parse_cursor
 
 from .entry import Entry
 
-__all__ = ["Answered", "FeedItem", "Lost", "OutboxWrite", "ReplicaFeed", "Standing"]
+__all__ = ["Answered", "FeedItem", "Lost", "OutboxWrite", "ReplicaFeed", "Standing", "Withdrawn"]
 
 #: The link stops to read while more than this waits to be saved.
 _WAITING_BYTES_MAX = 4 * 1024 * 1024
 
-#: These refusals may end: the store may be created, or be one that a proxy hides for a while.
-_MAY_COME = frozenset({"store_unknown"})
+#: Who may see nothing of a store is refused as long as nobody grants it again, which may be never.
+_FORBIDDEN_REST_MAX_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,11 @@ class Answered:
     result: Written
 
 
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """Nothing of the store may be seen any more."""
+
+
 FeedItem = (
     messages.Subscribed
     | messages.Batch
@@ -50,7 +55,12 @@ FeedItem = (
     | messages.Behind
     | Lost
     | Answered
+    | Withdrawn
 )
+
+
+#: What is not dropped with a feed that is given up.
+_KEPT = (Lost, Answered, Withdrawn)
 
 
 class Standing(Protocol):
@@ -86,6 +96,8 @@ class ReplicaFeed(Follower):
         #: Counts the times that a feed was opened: what was sent in an earlier one is to be sent again.
         self.epoch = 0
         self.is_unknown = False
+        #: Nothing of the store may be seen, as far as is known. The server then says that there is no such store.
+        self.is_forbidden = False
         self._standing = standing
         self._arrived = arrived
         self._wake = wake
@@ -131,7 +143,7 @@ class ReplicaFeed(Follower):
         self.phase = Phase.OPEN
         self.epoch += 1
         self.error = None
-        self.is_unknown = False
+        self.is_unknown = self.is_forbidden = False
         self._must_leave = False
         self._put(message)
         return None
@@ -162,17 +174,28 @@ class ReplicaFeed(Follower):
         if self._must_rest and self.phase is Phase.IDLE:
             self._rest()
         self._lose()
+        if message.reason == "forbidden":
+            self._put(Withdrawn())
 
     def _dismissed(self, message: messages.Ended) -> None:
         # A store that was dropped may be made anew; what the server forbids for good, it says when it is asked again.
         self.error = SubscriptionEnded(self.store, message.reason)
+        self.is_forbidden = message.reason == "forbidden"
         self._rest()
 
     def refused(self, error: messages.Error) -> None:
-        self.error = SubscriptionRefused(self.store, error.code, error.message)
         self.is_unknown = error.code == "store_unknown"
+        if not (self.is_forbidden and self.is_unknown):
+            self.error = SubscriptionRefused(self.store, error.code, error.message)
         self._rest()
+        if error.code == "forbidden":
+            self.is_forbidden = True
+            self._put(Withdrawn())
         self._arrived()
+
+    @property
+    def rest_bound_s(self) -> float:
+        return min(_FORBIDDEN_REST_MAX_S, 2.0**self._fruitless) if self.is_forbidden else super().rest_bound_s
 
     def put_off(self) -> None:
         super().put_off()
@@ -201,7 +224,7 @@ class ReplicaFeed(Follower):
     def _put(self, item: FeedItem, frame_bytes: int = 0) -> None:
         # What comes before the server has let go is of no use, and once the keeper has ended, nobody takes it.
         is_wanted = self.phase is Phase.OPEN and not self._must_leave and not self.is_closing
-        if not is_wanted and not isinstance(item, Lost | Answered):
+        if not is_wanted and not isinstance(item, _KEPT):
             return
         self.items.append((item, frame_bytes))
         self._bytes += frame_bytes
@@ -219,13 +242,17 @@ class ReplicaFeed(Follower):
             self._room.set()
         return item
 
+    def put_back(self, item: FeedItem) -> None:
+        """Take an item again that could not be dealt with."""
+        self.items.appendleft((item, 0))
+
     def settled(self) -> None:
         """Note that everything was saved: a SUBSCRIBE or FETCH may be due."""
         self._wake()
 
     def reopen(self) -> None:
         """End the feed and begin it anew at the saved cursor. What came of it and was not taken yet is dropped."""
-        kept = [(item, size) for item, size in self.items if isinstance(item, Answered | Lost)]
+        kept = [(item, size) for item, size in self.items if isinstance(item, _KEPT)]
         self.items = deque(kept)
         self._bytes = 0
         self._room.set()

@@ -2,6 +2,7 @@
 
     IDLE ──resume, snapshot──> CATCHING_UP ──CAUGHT_UP, and it is equal──> LIVE ──BEHIND──> CATCHING_UP
       └──rewind, reconcile──> LISTING ──last LIVE──> CATCHING_UP         any ──connection lost, ENDED──> IDLE
+      └──withdrawn──> IDLE
 
 `protocol/behaviour/feed.yaml` is the whole table; what is illegal in it is a mistake of the caller here. Invariants:
 
@@ -78,6 +79,8 @@ class Result(Enum):
     MISMATCH = "mismatch"
     #: A catch-up begins.
     FELL_BEHIND = "fell_behind"
+    #: Nothing of the store may be seen any more; what was held is gone.
+    WITHDRAWN = "withdrawn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +275,18 @@ class FeedFold:
         return Folded(Result.MISMATCH, (step, self._move(place)))
 
     # --- the end of a feed ---
+
+    def withdrawn(self) -> Folded:
+        """Forget every record, as nothing of the store may be seen any more (PROTOCOL 5.7.3). The feed is over."""
+        assert self.stage is Stage.IDLE, self.stage
+        if self.place.cursor == START and self.shows_built:
+            return Folded(Result.NOTED)
+        step = self._new_generation()
+        show = Show(step.generation, self.place.shown)
+        place = msgspec.structs.replace(
+            self.place, built=step.generation, shown=step.generation, cursor=START, horizon=_NONE, restarted=None
+        )
+        return Folded(Result.WITHDRAWN, (step, show, self._move(place)))
 
     def lost(self) -> None:
         """The feed is over; another one begins with SUBSCRIBED."""

@@ -23,7 +23,7 @@ from syncline_protocol import messages
 from .database import Contradiction, Database
 from .desk import Desk
 from .entry import Edit, Entry, EntryId, EntryOp
-from .feed import Answered, FeedItem, Lost, OutboxWrite, ReplicaFeed
+from .feed import Answered, FeedItem, Lost, OutboxWrite, ReplicaFeed, Withdrawn
 from .fold import FeedFold, Folded, Result, Stage
 from .group import Group, Order
 from .meaning import Meaning
@@ -290,6 +290,20 @@ class Keeper:
                 desk.lost()
                 self._take_note()
                 self._listener.stirred()
+            case Withdrawn():
+                await self._withdraw(item)
+
+    async def _withdraw(self, item: Withdrawn) -> None:
+        """Forget every record, also where the file still holds what was deleted. If the file fails, later."""
+        try:
+            await self._flush_all()
+            self._desk.withdrawn()
+            await self._flush_all()
+            await self._database.scrub()
+        except LocalFileError:
+            self.feed.put_back(item)
+            raise
+        self._listener.stirred()
 
     async def _settle(self, folded: Folded) -> None:
         result = self._desk.settle(folded)

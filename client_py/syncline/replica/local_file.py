@@ -23,7 +23,7 @@ from syncline.errors import LocalFileCorrupt, LocalFileError, LocalFileFailed, L
 from syncline_protocol.errors import RemoteProtocolError
 
 from .file_thread import FileThread
-from .schema import Identity, create, is_new
+from .schema import Identity, create, is_new, migrate
 
 __all__ = ["WAL_BYTES_MAX", "Explaining", "LocalFile"]
 
@@ -175,6 +175,8 @@ def _open_writer(path: str, real_path: str, identity: Identity) -> sqlite3.Conne
             db.execute(setting)
         if new:
             create(db, identity)
+        else:
+            migrate(db)
     except BaseException:
         db.close()
         raise

@@ -25,6 +25,7 @@ class LocalRecord(msgspec.Struct, frozen=True):
         state: PENDING, ACKED or SYNCED: whether the server has it, as far as is known here.
         seq: its seq in the store, once that is known.
         time: when the server committed it, in ms since 1970, once that is known.
+        by: who made it, if the server has said so.
     """
 
     key: str
@@ -32,6 +33,7 @@ class LocalRecord(msgspec.Struct, frozen=True):
     state: SyncState = SyncState.SYNCED
     seq: Seq | None = None
     time: int | None = None
+    by: str | None = None
 
     @property
     def value(self) -> JsonValue:
@@ -43,12 +45,12 @@ class LocalRecord(msgspec.Struct, frozen=True):
 def look(key: str, row: Row | None, shadow: Shadow | None) -> LocalRecord | None:
     """Return the record of one key, given what is held of it and what the outbox says."""
     if shadow is None:
-        return None if row is None else LocalRecord(row.key, row.text, SyncState.SYNCED, row.seq, row.time)
+        return None if row is None else LocalRecord(row.key, row.text, SyncState.SYNCED, row.seq, row.time, row.by)
     if shadow.text is None:
         return None
     if row is not None:
         # The feed was faster than the ack: it is the same record, of which the seq is known already.
-        return LocalRecord(key, row.text, shadow.entry.state, row.seq, row.time)
+        return LocalRecord(key, row.text, shadow.entry.state, row.seq, row.time, row.by)
     return LocalRecord(key, shadow.text, shadow.entry.state, shadow.seq)
 
 

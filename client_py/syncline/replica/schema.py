@@ -1,7 +1,10 @@
 """The tables of a replica's database, and what a file has to be to be one.
 
 Records live in one table per generation, by seq, with an index over the keys; an outbox entry is one row with the
-entry as JSON. `user_version` is the version of the format; a newer one is refused, never guessed at.
+entry as JSON. `user_version` is the version of the format; an older one is brought to this one when the file is
+opened, a newer one is refused, never guessed at.
+
+Format 2 has the authors of records besides what format 1 had.
 """
 
 import sqlite3
@@ -21,12 +24,13 @@ __all__ = [
     "index_keys",
     "is_empty",
     "is_new",
+    "migrate",
     "read_identity",
     "read_place",
     "records_of",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 #: "SYNC" as SQLite keeps it at a fixed place of the file, so that `file` and we can tell what it is.
 _APPLICATION_ID = 0x53594E43
@@ -61,7 +65,7 @@ def create_generation(db: sqlite3.Connection, generation: Generation) -> None:
     table = records_of(generation)
     db.execute(
         f"CREATE TABLE {table} (seq INTEGER PRIMARY KEY, key TEXT NOT NULL, time INTEGER NOT NULL,"
-        " died INTEGER, value TEXT NOT NULL)"
+        " died INTEGER, value TEXT NOT NULL, author TEXT)"
     )
     db.execute(f"CREATE INDEX {table}_died ON {table} (died) WHERE died IS NOT NULL")
     db.execute("INSERT INTO generation VALUES (?, 0, 0, '', 0, 0)", (generation,))
@@ -138,6 +142,18 @@ def create(db: sqlite3.Connection, identity: Identity) -> None:
     names = {"store": identity.store, "prefix": identity.prefix, "place": msgspec.json.encode(place).decode()}
     db.executemany("INSERT INTO meta VALUES (?, ?)", names.items())
     db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+    db.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+    db.execute("COMMIT")
+
+
+def migrate(db: sqlite3.Connection) -> None:
+    """Bring a file of an earlier format to this one, in one transaction. What that one did not keep is unknown."""
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version == FORMAT_VERSION:
+        return
+    db.execute("BEGIN IMMEDIATE")
+    for (generation,) in db.execute("SELECT generation FROM generation").fetchall():
+        db.execute(f"ALTER TABLE {records_of(generation)} ADD COLUMN author TEXT")
     db.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
     db.execute("COMMIT")
 

@@ -25,6 +25,8 @@ class ReplicaStatus:
         attempt: attempts to connect since the server last did something useful.
         retry_at: when the next attempt is made, in seconds since 1970; only in OFFLINE.
         last_error: what went wrong last.
+        is_forbidden: nothing of the store may be seen any more: the records are gone from here, and what the server may
+            not have is kept. It is tried again now and then.
     """
 
     state: ConnectionState
@@ -36,6 +38,7 @@ class ReplicaStatus:
     attempt: int = 0
     retry_at: float | None = None
     last_error: Exception | None = None
+    is_forbidden: bool = False
 
 
 _REASONS = {
@@ -72,6 +75,7 @@ def status_of(keeper: Keeper, connection: Status) -> ReplicaStatus:
         connection.attempt,
         connection.retry_at,
         error,
+        keeper.feed.is_forbidden,
     )
 
 

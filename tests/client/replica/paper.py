@@ -12,6 +12,7 @@ from typing import Any, cast
 import msgspec
 from websockets.exceptions import ConnectionClosedError
 
+from syncline.credentials import Credentials
 from syncline.link import Link, LinkObserver
 from syncline.replica.database import Database
 from syncline.replica.entry import Edit, Entry, EntryId, EntryOp, Refusal, SyncState
@@ -204,9 +205,9 @@ class Paper:
         self.frames.clear()
         self._wire = PaperWire()
         self.session = ClientSession(Hello(), now=self.clock.now())
-        observer = LinkObserver(lambda _: None, lambda: None, lambda after_ms, jitter_ms: None)
-        wire = cast(Wire, self._wire)
-        self._link = Link(wire, self.session, self.clock, self._writes, [self.keeper.feed], observer)
+        observer = LinkObserver(lambda _: None, lambda _: None, lambda: None, lambda after_ms, jitter_ms: None)
+        wire, nobody = cast(Wire, self._wire), Credentials("paper", None)
+        self._link = Link(wire, self.session, self.clock, self._writes, [self.keeper.feed], observer, None, nobody)
         self._running = asyncio.create_task(self._link.run())
         self._wire.put(encode(Welcome("s1", "paper/1", DEFAULT_LIMITS, 15000, ())))
         await self.turn()

@@ -1,22 +1,17 @@
 """A replica's file of format 1, kept so that later versions show that they open it; and what is in it.
 
-`python -m tests.client.replica.golden.format_1` made the file. It is not to be made again once the format is in use:
-what a later version writes is another file. It stands in the middle of a catch-up, with an entry of every kind.
+The version of that time made it, as `format_2` makes its own. It stands in the middle of a catch-up, with an entry of
+every kind.
 """
 
-import asyncio
 from pathlib import Path
 
-import msgspec
-
-from syncline.replica.database import Database
 from syncline.replica.entry import Edit, Entry, EntryOp, Refusal, SyncState
 from syncline.replica.schema import Identity
-from syncline.replica.step import Apply, Place, SaveEntries, SavePlace, Step
+from syncline.replica.step import Place
 from syncline_protocol.cursor import Cursor, Seq
-from syncline_protocol.messages import Change
 
-__all__ = ["ENTRIES", "FILE", "IDENTITY", "PLACE", "SHOWN", "SYNCED"]
+__all__ = ["ENTRIES", "FILE", "IDENTITY", "PLACE", "SHOWN", "SYNCED", "TIME"]
 
 FILE = Path(__file__).with_name("format-1.replica")
 IDENTITY = Identity("notes", "")
@@ -47,29 +42,3 @@ ENTRIES = [
     ),
 ]
 SYNCED = [Entry(7, (EntryOp("k4", SHOWN["k4"]),), TIME + 6, SyncState.SYNCED, at=Cursor("inc1:4"), seqs=(Seq(4),))]
-
-
-async def write(path: str) -> None:
-    """Write the file with the code as it is now."""
-    db = await Database.open(path, IDENTITY)
-    added = [Change(Seq(n), "ADD", key, TIME + n, _raw(text)) for n, (key, text) in enumerate(SHOWN.items(), 1)]
-    shown = Place("store-1", "inc1:4", "inc1:0", horizon=Seq(4))
-    await _commit(db, shown, Apply(1, added, None), SaveEntries(ENTRIES + SYNCED))
-    staged = [Change(Seq(5), "DELETE", "k2", TIME + 5), Change(Seq(6), "ADD", "k6", TIME + 6, _raw("6"))]
-    await _commit(db, PLACE, Apply(1, staged, Seq(4)))
-    await db.close()
-
-
-async def _commit(db: Database, place: Place, *steps: Step) -> None:
-    await db.commit([*steps, SavePlace(place)], place)
-    db.refresh()
-
-
-def _raw(text: str) -> msgspec.Raw:
-    return msgspec.Raw(text.encode())
-
-
-if __name__ == "__main__":
-    assert not FILE.exists(), f"{FILE} is not to be made again"
-    asyncio.run(write(str(FILE)))
-    FILE.with_name(FILE.name + "-lock").unlink()
