@@ -26,6 +26,11 @@ _REF = "#/components/schemas/{name}"
 _PATH_PARAMETERS = {
     "store": "the name of a store",
     "key": "the key of a record, percent-encoded: a slash in it is written %2F",
+    "user": "the name of a user",
+    "group": "the name of a group",
+    "token": "the id of a token, not its text",
+    "grant": "the id of a grant",
+    "invitation": "the id of an invitation, not its code",
 }
 
 _DESCRIPTION = """\

@@ -1,0 +1,137 @@
+"""Who acts on accounts: what he may, from where, and what is written down of it.
+
+An account is in full only in the hands of a login: a token that is limited, in scopes or stores, makes no other token
+and changes no password, so that it never becomes more than it is.
+"""
+
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from syncline_server.access.grant import Grant, covers
+from syncline_server.access.principal import SCOPES, Principal
+from syncline_server.accounts.changes import Before, Changes
+from syncline_server.accounts.entry import Invitation, Token
+from syncline_server.accounts.error import AccountError
+from syncline_server.accounts.password import HashingOverloaded, PasswordRefused, check_password
+from syncline_server.accounts.plans.grants import owns
+from syncline_server.http.call import Call
+from syncline_server.http.problem import Refusal
+
+__all__ = [
+    "address_of",
+    "changes",
+    "may_share",
+    "new_hash",
+    "noted",
+    "path_text",
+    "require_admin",
+    "require_full",
+    "require_login",
+    "require_share",
+]
+
+
+# --- what he may ---
+
+
+def require_login(principal: Principal) -> str:
+    """Return the name of who acts. Raises Refusal: he has none."""
+    if principal.name is None:
+        raise Refusal("unauthenticated", "this needs a login", hint="log in, or send a token")
+    return principal.name
+
+
+def require_admin(principal: Principal) -> None:
+    """Let administrators pass."""
+    if not principal.is_admin:
+        require_login(principal)
+        raise Refusal("forbidden", "this is for administrators")
+
+
+def require_full(principal: Principal) -> str:
+    """Let those pass who have all of their account in hand. Returns its name."""
+    name = require_login(principal)
+    if principal.scopes != SCOPES or principal.stores is not None:
+        raise Refusal("forbidden", "a token that is limited cannot do this", hint="log in with the password")
+    return name
+
+
+def may_share(call: Call, pattern: str) -> bool:
+    """Return whether he may say who uses a store, or the stores with a prefix; whether they are there plays no part."""
+    principal: Principal = call.principal
+    if "share" not in principal.scopes:
+        return False
+    if principal.stores is not None and not any(_is_within(pattern, bound) for bound in principal.stores):
+        return False
+    registry = call.accounts.directory.registry
+    return principal.is_admin or owns(registry, principal.name, principal.groups, pattern, call.hub.now_ms())
+
+
+def require_share(call: Call, pattern: str) -> None:
+    """Let those pass who may share a store. What he is told is the same for one that is not there."""
+    if not may_share(call, pattern):
+        require_login(call.principal)
+        raise Refusal("forbidden", "this is for owners of the store", hint="ask one of them, or an administrator")
+
+
+def _is_within(pattern: str, bound: str) -> bool:
+    """Return whether every store that a name or prefix stands for is one that `bound` stands for."""
+    return pattern == bound or (bound.endswith("*") and covers(bound, pattern.removesuffix("*")))
+
+
+# --- what is written down ---
+
+
+def address_of(call: Call) -> str:
+    """Return the address that the request came from."""
+    client = call.request.client
+    return "unknown" if client is None else client.host
+
+
+def noted(call: Call, action: str, subject: str | None = None, *, actor: str | None = None, **detail: str) -> Before:
+    """Return what writes the entry of a change into the audit log; without a `subject` it is the id of what changes."""
+
+    async def note(result: object) -> None:
+        await call.accounts.audit.record(
+            action,
+            actor=actor or call.principal.name,
+            subject=subject or _id_in(result),
+            address=address_of(call),
+            **detail,
+        )
+
+    return note
+
+
+def changes(call: Call, action: str, subject: str | None = None, **detail: str) -> Changes:
+    """Return the changes of the accounts, each of which is written down before it is made."""
+    found: Changes = call.accounts.directory.noting(noted(call, action, subject, **detail))
+    return found
+
+
+def _id_in(result: object) -> str | None:
+    first = result[0] if isinstance(result, tuple) and result else result
+    return first.id if isinstance(first, Token | Grant | Invitation) else None
+
+
+# --- what he sent ---
+
+
+def path_text(call: Call, name: str) -> str:
+    """Return a part of the path."""
+    return unquote_to_bytes(call.request.path_params[name]).decode(errors="replace")
+
+
+async def new_hash(call: Call, password: str | msgspec.UnsetType, user: str) -> str | None:
+    """Return the hash of a password that a user shall have, if one is named. Raises AccountError, Refusal."""
+    if isinstance(password, msgspec.UnsetType):
+        return None
+    try:
+        check_password(password, user)
+        found: str = await call.accounts.hasher.hash(password)
+    except PasswordRefused as error:
+        raise AccountError("account_invalid", str(error)) from error
+    except HashingOverloaded as error:
+        raise Refusal("overloaded", str(error), hint="try again in a moment") from error
+    return found

@@ -1,0 +1,147 @@
+"""Invitations over HTTP: a link that whoever gets it may use, with an account or to make one."""
+
+from starlette.responses import Response
+
+from syncline_server.access.grant import Grant
+from syncline_server.accounts.account_name import check_pattern
+from syncline_server.accounts.error import AccountError
+from syncline_server.http.call import Call, json_response
+from syncline_server.http.operation import JSON, Answer, Operation, Parameter, RequestBody
+from syncline_server.http.problem import Refusal
+
+from .acting import changes, may_share, new_hash, noted, path_text, require_full, require_share
+from .bodies import (
+    AcceptBody,
+    AcceptedBody,
+    InvitationBody,
+    InvitationPost,
+    InvitationsBody,
+    LoginBody,
+    NewInvitationBody,
+    grant_body,
+    invitation_body,
+)
+from .session import begin_session, set_cookie
+from .tokens import require_login_or_open
+
+__all__ = ["INVITATIONS"]
+
+_NO_STORE = {"Cache-Control": "no-store"}
+
+
+async def _list(call: Call) -> Response:
+    require_login_or_open(call)
+    store = call.text("store")
+    if store is not None:
+        require_share(call, check_pattern(store))
+    known = call.accounts.directory.registry.invitations.values()
+    shown = [it for it in known if (store is None or it.store == store) and may_share(call, it.store)]
+    ordered = sorted(shown, key=lambda it: (it.created_ms, it.id))
+    return json_response(InvitationsBody(tuple(map(invitation_body, ordered))))
+
+
+async def _add(call: Call) -> Response:
+    body = await call.json_struct(InvitationPost)
+    require_share(call, check_pattern(body.store))
+    invitation, code = await changes(call, "invitation.add", store=body.store, role=body.role).add_invitation(
+        body.store,
+        body.role,
+        by=call.principal.name,
+        limits=body.limits,
+        authors=body.authors,
+        expires_ms=body.expires_ms,
+        uses_max=body.uses_max,
+    )
+    answer = NewInvitationBody(code, f"/#invite={code}", invitation_body(invitation))
+    return json_response(answer, 201, _NO_STORE)
+
+
+async def _remove(call: Call) -> Response:
+    require_login_or_open(call)
+    invitation = call.accounts.directory.registry.invitations.get(path_text(call, "invitation"))
+    if invitation is None or not may_share(call, invitation.store):
+        raise AccountError("account_unknown", "there is no such invitation")
+    removed = await changes(call, "invitation.remove", store=invitation.store).remove_invitation(invitation.id)
+    return json_response(invitation_body(removed))
+
+
+async def _accept(call: Call) -> Response:
+    body = await call.json_struct(AcceptBody)
+    # Before anything that costs time: who comes with no code gets no work done.
+    invitation = call.accounts.directory.invitation_of(body.code)
+    detail = {"store": invitation.store, "role": invitation.role}
+    if body.user is not None and body.password is not None:
+        return await _accept_as_new(call, body, body.user, body.password, invitation.id, detail)
+    if body.user is not None or body.password is not None:
+        raise Refusal("bad_message", "user and password come together")
+    if call.principal.kind == "open":
+        raise AccountError("account_invalid", "nobody is logged in here whom anything could be granted to")
+    name = require_full(call.principal)
+    grant = await changes(call, "invitation.accept", invitation.id, **detail).accept_invitation(body.code, name)
+    return json_response(AcceptedBody(grant_body(grant), None))
+
+
+async def _accept_as_new(
+    call: Call, body: AcceptBody, user: str, password: str, invitation_id: str, detail: dict[str, str]
+) -> Response:
+    hashed = await new_hash(call, password, user)
+    assert hashed is not None
+    note = noted(call, "invitation.accept", invitation_id, actor=user, new_user=user, **detail)
+    accepted: Grant
+    _, accepted = await call.accounts.directory.noting(note).accept_as_new_user(body.code, user, hashed)
+    token, secret = await begin_session(call, user, hashed)
+    login = LoginBody(user, token.expires_ms, None if body.cookie else secret)
+    response = json_response(AcceptedBody(grant_body(accepted), login), headers=_NO_STORE)
+    if body.cookie:
+        set_cookie(call, response, secret)
+    return response
+
+
+_STORED = ("storage_unavailable", "storage_full", "overloaded")
+
+INVITATIONS: tuple[Operation, ...] = (
+    Operation(
+        name="listInvitations",
+        method="GET",
+        path="/v1/invitations",
+        handler=_list,
+        summary="List the invitations to stores that one may share",
+        parameters=(Parameter("store", "only those to this store, or this prefix with `*` at its end"),),
+        answers=(Answer(200, "the invitations, without their codes", {JSON: (InvitationsBody,)}),),
+        refusals=("unauthenticated", "forbidden", "account_invalid"),
+    ),
+    Operation(
+        name="addInvitation",
+        method="POST",
+        path="/v1/invitations",
+        handler=_add,
+        summary="Make an invitation",
+        description="`path` is what a browser opens; the code is behind `#`, so that no server or proxy gets it.",
+        body=RequestBody("to what, as what, within which limits", InvitationPost),
+        answers=(Answer(201, "the invitation and its code", {JSON: (NewInvitationBody,)}),),
+        refusals=("bad_json", "bad_message", "unauthenticated", "forbidden", "account_invalid", *_STORED),
+    ),
+    Operation(
+        name="removeInvitation",
+        method="DELETE",
+        path="/v1/invitations/{invitation}",
+        handler=_remove,
+        summary="Take an invitation back; what was granted by it stays",
+        answers=(Answer(200, "what it was", {JSON: (InvitationBody,)}),),
+        refusals=("unauthenticated", "account_unknown", *_STORED),
+    ),
+    Operation(
+        name="acceptInvitation",
+        method="POST",
+        path="/v1/invitations/accept",
+        handler=_accept,
+        summary="Accept an invitation, as who one is or with a new account",
+        description="Whatever is wrong with a code, the answer is the same.",
+        body=RequestBody("the code; user and password of the account that shall be made", AcceptBody),
+        answers=(Answer(200, "what was granted", {JSON: (AcceptedBody,)}),),
+        refusals=(
+            "bad_json", "bad_message", "unauthenticated", "forbidden", "invitation_invalid", "account_invalid",
+            "account_unknown", "name_taken", "login_failed", *_STORED,
+        ),
+    ),
+)  # fmt: skip

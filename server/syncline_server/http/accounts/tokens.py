@@ -1,0 +1,113 @@
+"""Tokens over HTTP: everybody's own, and for administrators everybody's.
+
+A token of somebody else and one that is not there are answered alike.
+"""
+
+from starlette.responses import Response
+
+from syncline_server.access.principal import SCOPES
+from syncline_server.accounts.error import AccountError
+from syncline_server.http.call import Call, json_response
+from syncline_server.http.operation import JSON, Answer, Operation, Parameter, RequestBody
+from syncline_server.http.problem import Refusal
+
+from .acting import changes, path_text, require_admin, require_full, require_login
+from .bodies import NewTokenBody, TokenBody, TokenPost, TokensBody, token_body
+
+__all__ = ["TOKENS"]
+
+
+async def _list(call: Call) -> Response:
+    user = _whose(call, call.text("user"))
+    tokens = call.accounts.directory.registry.tokens_of(user)
+    return json_response(TokensBody(tuple(token_body(token) for token in tokens)))
+
+
+async def _add(call: Call) -> Response:
+    body = await call.json_struct(TokenPost)
+    user = _whose(call, body.user)
+    if not call.principal.is_admin:
+        require_full(call.principal)
+    expires_ms = _end_of(call, body.expires_ms)
+    token, secret = await changes(call, "token.add", user=user, title=body.title).add_token(
+        user,
+        body.title,
+        scopes=SCOPES if body.scopes is None else frozenset(body.scopes),
+        stores=body.stores,
+        expires_ms=expires_ms,
+    )
+    return json_response(NewTokenBody(secret, token_body(token)), 201, {"Cache-Control": "no-store"})
+
+
+def _whose(call: Call, user: str | None) -> str:
+    """Return whose tokens are meant. Those of others are an administrator's affair."""
+    if user is None and call.principal.kind == "open":
+        raise AccountError("account_invalid", "whose token this is has to be said here")
+    if user is None or user == call.principal.name:
+        return require_login(call.principal)
+    require_admin(call.principal)
+    return user
+
+
+def _end_of(call: Call, expires_ms: int | None) -> int | None:
+    """Return when a token ends. One that was made with a personal token does not outlive it; a login gives others."""
+    maker = call.accounts.directory.registry.tokens.get(call.principal.token or "")
+    if maker is None or maker.kind == "session" or maker.expires_ms is None:
+        return expires_ms
+    if expires_ms is not None and expires_ms > maker.expires_ms:
+        raise Refusal("forbidden", "it would outlive the token that it is made with", hint="log in with the password")
+    return maker.expires_ms if expires_ms is None else expires_ms
+
+
+async def _revoke(call: Call) -> Response:
+    require_login_or_open(call)
+    token_id = path_text(call, "token")
+    token = call.accounts.directory.registry.tokens.get(token_id)
+    principal = call.principal
+    if token is None or (token.user != principal.name and not principal.is_admin):
+        raise AccountError("account_unknown", "there is no such token")
+    if not principal.is_admin and token.id != principal.token:
+        require_full(principal)
+    return json_response(token_body(await changes(call, "token.revoke", user=token.user).revoke_token(token_id)))
+
+
+def require_login_or_open(call: Call) -> None:
+    """Let those pass who are somebody, and everybody where nobody has to be."""
+    if call.principal.kind != "open":
+        require_login(call.principal)
+
+
+_ACCOUNT = ("unauthenticated", "forbidden", "account_unknown")
+_STORED = ("storage_unavailable", "storage_full", "overloaded")
+
+TOKENS: tuple[Operation, ...] = (
+    Operation(
+        name="listTokens",
+        method="GET",
+        path="/v1/tokens",
+        handler=_list,
+        summary="List one's tokens and sessions",
+        parameters=(Parameter("user", "whose; another's are for administrators"),),
+        answers=(Answer(200, "the tokens, without their texts", {JSON: (TokensBody,)}),),
+        refusals=("unauthenticated", "forbidden", "account_invalid"),
+    ),
+    Operation(
+        name="makeToken",
+        method="POST",
+        path="/v1/tokens",
+        handler=_add,
+        summary="Make a personal token",
+        body=RequestBody("what it is for, and its limits", TokenPost),
+        answers=(Answer(201, "the token and its text", {JSON: (NewTokenBody,)}),),
+        refusals=("bad_json", "bad_message", *_ACCOUNT, "account_invalid", *_STORED),
+    ),
+    Operation(
+        name="revokeToken",
+        method="DELETE",
+        path="/v1/tokens/{token}",
+        handler=_revoke,
+        summary="End a token or session",
+        answers=(Answer(200, "what it was", {JSON: (TokenBody,)}),),
+        refusals=(*_ACCOUNT, *_STORED),
+    ),
+)
