@@ -219,6 +219,9 @@ async def test_what_is_not_in_the_id_token_is_asked_for() -> None:
     identity = await bent.run()
     assert (identity.name, identity.groups, identity.issuer) == ("Alice", frozenset({"staff"}), bent.provider.issuer)
     assert "/userinfo" in bent.provider.asked
+    bent.provider.user = {"sub": "alice", "groups": ["staff"]}
+    bent.provider.told = {"sub": "alice", "name": "Alice", "groups": ["admin"]}
+    assert (await bent.run()).groups == frozenset({"staff"}), "what is signed comes before what is told"
     bent.provider.told = {"sub": "bob", "name": "Bob"}
     with pytest.raises(OidcRefused, match="another user"):
         await bent.run()

@@ -193,8 +193,6 @@ class PasswordHasher:
 
 def _normalise(password: str) -> bytes | None:
     """Return the bytes that are hashed, or None if the text is too long or no valid Unicode."""
-    if len(password) > PASSWORD_BYTES_MAX:
-        return None
     try:
         if len(password.encode()) > PASSWORD_BYTES_MAX:
             return None
