@@ -202,7 +202,8 @@ def test_the_token_comes_from_the_option_or_the_environment(
 ) -> None:
     served.token = TOKEN
     refused = audit("verify", "--url", served.url)
-    assert (refused.exit_code, refused.stderr) == (1, "error: who are you?\n")
+    assert refused.exit_code == 1
+    assert refused.stderr.startswith("error: who are you?")
     assert audit("verify", "--url", served.url, "--token", TOKEN).exit_code == 0
     monkeypatch.setenv("SYNCLINE_TOKEN", TOKEN)
     assert audit("show", "--url", served.url).exit_code == 0
