@@ -1,15 +1,19 @@
 """Waiting in tests: for an answer, for a state, for the next changes. Nothing here waits for ever."""
 
 import asyncio
+import time
 from collections.abc import Awaitable
 from typing import TypeVar
 
 from syncline import Change, Client, ConnectionState, Status, Subscription
 from tests.client.fake_clock import FakeClock
 
-__all__ = ["come_back", "soon", "state", "take"]
+__all__ = ["come_back", "soon", "state", "take", "turn"]
 
 T = TypeVar("T")
+
+#: Short, and long enough for a thread that waits for the interpreter to wake up.
+_BREATH_S = 20e-6
 
 
 async def soon(work: Awaitable[T]) -> T:
@@ -33,6 +37,17 @@ async def come_back(client: Client, clock: FakeClock) -> None:
     assert status.retry_at is not None
     clock.advance(status.retry_at - clock.time())
     await state(client, ConnectionState.LIVE)
+
+
+async def turn() -> None:
+    """Let the loop turn once, and the thread of a file have the interpreter.
+
+    A loop that is never idle gives the interpreter away for the microsecond in which it looks at its sockets, and has
+    it back before another thread has woken up. Since each time it does wake that thread, it never asks for its share
+    either. SQLite needs the interpreter again after every row, so one transaction could take many seconds.
+    """
+    await asyncio.sleep(0)
+    time.sleep(_BREATH_S)  # noqa: ASYNC251 that it blocks the loop is its purpose
 
 
 async def take(subscription: Subscription, count: int) -> list[Change]:

@@ -34,6 +34,7 @@ from syncline_server.frame import Frame
 from syncline_server.hub import Hub
 from syncline_server.log import get_guest_log
 from syncline_server.storage.memory import MemoryStorage
+from tests.client.waiting import turn
 from tests.support.engine import TestClock
 
 __all__ = ["STORE", "Network", "Station", "turns", "until"]
@@ -52,7 +53,7 @@ async def until(condition: Callable[[], object], what: Callable[[], object] = la
     try:
         async with asyncio.timeout(20):
             while not condition():
-                await asyncio.sleep(0)
+                await turn()
     except TimeoutError:
         raise AssertionError(f"it never came about: {what()}") from None
 

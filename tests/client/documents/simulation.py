@@ -16,6 +16,7 @@ from typing import Any
 from syncline import Collection, Document, DocumentError, DocumentGone, EditDropped, Replica, Write
 from syncline.documents.path import DocumentPath, split_key
 from tests.client.documents.network import Network, Station, turns
+from tests.client.waiting import turn
 
 __all__ = ["Options", "Simulation"]
 
@@ -262,7 +263,7 @@ class Simulation:
                         if not station.is_open:
                             await station.open()
                         await station.connect()
-                    await turns(1)
+                    await turn()
                     still = still + 1 if all(station.is_at_rest for station in self.stations) else 0
         except TimeoutError:
             restless = [(s.name, s.replica.status, s.replica.pending) for s in self.stations if not s.is_at_rest]

@@ -9,7 +9,7 @@ from syncline import Client, Replica
 from syncline.replica.report import Report
 from tests.client.fake_clock import FakeClock
 from tests.client.fake_server import FakeServer
-from tests.client.waiting import soon
+from tests.client.waiting import soon, turn
 
 __all__ = ["Shown", "caught_up", "held", "is_equal", "keys", "reports_of", "shown", "turns", "until"]
 
@@ -49,7 +49,7 @@ async def until(condition: Callable[[], object]) -> None:
     """Let the loop turn until something is so; fails if that takes too long."""
     async with asyncio.timeout(15):
         while not condition():
-            await asyncio.sleep(0)
+            await turn()
 
 
 async def turns(count: int) -> None:

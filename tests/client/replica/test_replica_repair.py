@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from syncline import ConnectionState, Repaired
+from syncline import ConnectionState, Repaired, Replica
 from syncline_protocol import server as requested
 from syncline_protocol.codec import encode
 from syncline_protocol.messages import CaughtUp
@@ -17,7 +17,7 @@ from tests.client.fake_clock import FakeClock
 from tests.client.fake_server import FakeConnection, FakeServer
 from tests.client.replica.history import begin, cut
 from tests.client.replica.holding import caught_up, held, is_equal, keys, reports_of, shown, turns, until
-from tests.client.waiting import soon
+from tests.client.waiting import soon, turn
 
 LIES: dict[str, Callable[[CaughtUp], CaughtUp]] = {
     "digest": lambda message: msgspec.structs.replace(message, digest="00bad000"),
@@ -77,6 +77,15 @@ async def test_a_replica_that_lost_a_record_by_a_mistake_gets_it_back(server: Fa
         assert "k3" not in replica
 
 
+async def becomes_equal(replica: Replica, server: FakeServer, clock: FakeClock) -> None:
+    """Let every rest pass until the replica is equal to the server."""
+    async with asyncio.timeout(15):
+        while not is_equal(replica, server):
+            clock.advance(1)
+            await turns(4)
+            await turn()
+
+
 async def test_a_server_that_stays_wrong_is_not_hammered(server: FakeServer, path: str | None) -> None:
     await fill(server)
     clock = FakeClock(chance=0.999)
@@ -97,9 +106,7 @@ async def test_a_server_that_stays_wrong_is_not_hammered(server: FakeServer, pat
         assert replica.status.state is ConnectionState.LAGGING
         await replica.add(1, "meanwhile")
         server.lie = None
-        while not is_equal(replica, server):
-            clock.advance(1)
-            await turns(5)
+        await becomes_equal(replica, server, clock)
 
 
 async def test_a_server_that_contradicts_itself_after_every_catch_up_is_not_hammered(
@@ -254,6 +261,4 @@ async def test_a_feed_that_the_server_ends_again_and_again_is_asked_for_ever_mor
             clock.advance(1)
         assert 5 <= subscribes(server) <= 20
         server.intercept = None
-        while not is_equal(replica, server):
-            clock.advance(1)
-            await turns(5)
+        await becomes_equal(replica, server, clock)
