@@ -31,7 +31,7 @@ def settings_page() -> str:
 Each setting can be given as a flag of `syncline serve`, as an environment variable, or as a top-level key of a TOML
 file that `--config` or `SYNCLINE_CONFIG` names. A flag wins over a variable, a variable over the file, the file over
 the default. A name that is no setting stops the start, in the file and among the `SYNCLINE_*` variables alike
-(`SYNCLINE_URL`, which belongs to the client, is left alone).
+(`SYNCLINE_URL` and `SYNCLINE_TOKEN`, which belong to the client, are left alone).
 
 | setting | flag | variable | default | meaning |
 |---|---|---|---|---|

@@ -29,7 +29,7 @@ __all__ = [
 ENV_PREFIX = "SYNCLINE_"
 
 #: Variables of this prefix that belong to the client and the command line, not to the server.
-CLIENT_VARIABLES = frozenset({"SYNCLINE_URL"})
+CLIENT_VARIABLES = frozenset({"SYNCLINE_URL", "SYNCLINE_TOKEN"})
 
 
 class SettingsError(Exception):

@@ -9,6 +9,13 @@ from tests.client.fake_clock import FakeClock
 from tests.client.fake_server import FakeServer
 
 
+@pytest.fixture(autouse=True)
+def nobody_is_logged_in(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what `syncline login` has kept on this machine away from the tests, and theirs from it."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+    monkeypatch.delenv("SYNCLINE_TOKEN", raising=False)
+
+
 @pytest.fixture
 def clock() -> FakeClock:
     return FakeClock()

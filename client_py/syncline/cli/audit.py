@@ -6,7 +6,6 @@ beyond the head that somebody noted elsewhere. A line of an export is one entry,
 
 import sys
 from collections.abc import Coroutine
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,8 +23,9 @@ from syncline_protocol.audit import (
     parse_head,
 )
 
-from .credentials import http_of, token_option
-from .frame import REFUSED, Stop, fail, notice, run, url_option
+from .frame import REFUSED, Stop, fail, notice, run
+from .server import Server, server_options
+from .table import plain, time_of
 from .whole_file import whole_file
 
 __all__ = ["audit"]
@@ -64,15 +64,14 @@ def audit() -> None:
     metavar="N:HASH",
     help="A head that was noted elsewhere; the log has to hold it. May be given several times.",
 )
-@url_option
-@token_option
-def verify(url: str, token: str | None, file: BinaryIO | None, heads: tuple[AuditHead, ...]) -> None:
+@server_options
+def verify(server: Server, file: BinaryIO | None, heads: tuple[AuditHead, ...]) -> None:
     """Check that no entry was altered, left out, put in or moved.
 
     FILE is an export, - is stdin; without it the log is read from the server. Prints how many entries there are, from
     when to when, and the head. If the log is broken, names the first entry that is, with the exit code 1.
     """
-    verified = _verified(_verify_file(file, heads) if file else _verify_served(url, token, heads))
+    verified = _verified(_verify_file(file, heads) if file else _verify_served(server, heads))
     for line in _lines_of(verified):
         click.echo(line)
     if not heads:
@@ -81,26 +80,24 @@ def verify(url: str, token: str | None, file: BinaryIO | None, heads: tuple[Audi
 
 @audit.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True))
-@url_option
-@token_option
-def export(url: str, token: str | None, file: Path) -> None:
+@server_options
+def export(server: Server, file: Path) -> None:
     """Write the whole log to FILE, or - for stdout, one entry a line, and verify it on the way.
 
     The file appears under its name only when it is whole. A log that is broken is written too, as it is evidence; the
     exit code is 1 then.
     """
-    verified = _verified(_export(url, token, file))
+    verified = _verified(_export(server, file))
     notice("exported " + ", ".join(_lines_of(verified)))
 
 
 @audit.command()
 @click.option("--after", type=int, metavar="N", help=f"Begin behind this entry; by default with the newest {_SHOWN}.")
 @click.option("--json", "as_json", is_flag=True, help="The exact text of each entry, one per line.")
-@url_option
-@token_option
-def show(url: str, token: str | None, after: int | None, as_json: bool) -> None:
+@server_options
+def show(server: Server, after: int | None, as_json: bool) -> None:
     """Print entries: number, time, outcome, action, who, to what, from where, and details."""
-    run(_show(url, token, after, as_json))
+    run(_show(server, after, as_json))
 
 
 async def _verify_file(file: BinaryIO, heads: tuple[AuditHead, ...]) -> Verified:
@@ -111,8 +108,8 @@ async def _verify_file(file: BinaryIO, heads: tuple[AuditHead, ...]) -> Verified
     return verifier.finish()
 
 
-async def _verify_served(url: str, token: str | None, heads: tuple[AuditHead, ...]) -> Verified:
-    async with http_of(url, token) as http:
+async def _verify_served(server: Server, heads: tuple[AuditHead, ...]) -> Verified:
+    async with server.http() as http:
         # The head comes before the entries, so that it is among them whatever is recorded meanwhile.
         verifier = Verifier((await _page(http, None, 1)).head, *heads)
         async with http.lines("audit") as lines:
@@ -121,8 +118,8 @@ async def _verify_served(url: str, token: str | None, heads: tuple[AuditHead, ..
     return verifier.finish()
 
 
-async def _export(url: str, token: str | None, path: Path) -> Verified:
-    async with http_of(url, token) as http:
+async def _export(server: Server, path: Path) -> Verified:
+    async with server.http() as http:
         verifier = Verifier((await _page(http, None, 1)).head)
         if str(path) == "-":
             broken = await _copy(http, verifier, sys.stdout.buffer)
@@ -149,8 +146,8 @@ async def _copy(http: HttpApi, verifier: Verifier, file: BinaryIO) -> AuditBroke
     return broken
 
 
-async def _show(url: str, token: str | None, after: int | None, as_json: bool) -> None:
-    async with http_of(url, token) as http:
+async def _show(server: Server, after: int | None, as_json: bool) -> None:
+    async with server.http() as http:
         end = (await _page(http, None, 1)).head.n
         at = end - _SHOWN if after is None else after
         # What is recorded while we look, be it that we look, is not waited for.
@@ -176,7 +173,7 @@ def _verified(work: Coroutine[Any, Any, Verified]) -> Verified:
 def _lines_of(verified: Verified) -> list[str]:
     span = ""
     if verified.first_ms is not None and verified.last_ms is not None:
-        span = f" from {_time_of(verified.first_ms)} to {_time_of(verified.last_ms)}"
+        span = f" from {time_of(verified.first_ms)} to {time_of(verified.last_ms)}"
     return [f"{verified.count} entries{span}", f"head {verified.head}"]
 
 
@@ -185,21 +182,9 @@ def _columns_of(text: bytes) -> str:
         entry = decode_entry(text)
     except ValueError as error:
         raise Stop(REFUSED, f"{error}; see `syncline audit verify`") from error
-    columns = [f"{entry.n:>6}", _time_of(entry.time), f"{entry.outcome:<7}", f"{entry.action:<17}"]
-    columns.append(_plain(entry.actor or "-"))
-    columns += [_plain(entry.subject)] if entry.subject is not None else []
-    columns += [f"from {_plain(entry.address)}"] if entry.address else []
-    columns += [f"{_plain(name)}={_plain(value)}" for name, value in entry.detail.items()]
+    columns = [f"{entry.n:>6}", time_of(entry.time), f"{entry.outcome:<7}", f"{entry.action:<17}"]
+    columns.append(plain(entry.actor or "-"))
+    columns += [plain(entry.subject)] if entry.subject is not None else []
+    columns += [f"from {plain(entry.address)}"] if entry.address else []
+    columns += [f"{plain(name)}={plain(value)}" for name, value in entry.detail.items()]
     return "  ".join(columns)
-
-
-def _plain(text: str) -> str:
-    """Return a text that a terminal shows and does not obey: whoever tried to log in may have chosen it."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def _time_of(time_ms: int) -> str:
-    try:
-        return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    except (ValueError, OverflowError):
-        return f"{time_ms} ms"

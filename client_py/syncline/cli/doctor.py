@@ -13,13 +13,13 @@ from typing import Literal
 
 import click
 
-from syncline.address import parse_address
 from syncline.client import connect
 from syncline.errors import RequestRefused, SynclineError
 from syncline.http import HttpApi
 from syncline_protocol import SUBPROTOCOL
 
-from .frame import OK, SERVER_FAILED, UNREACHABLE, run, url_option
+from .frame import OK, SERVER_FAILED, UNREACHABLE, run
+from .server import Server, server_options
 
 __all__ = ["doctor"]
 
@@ -38,35 +38,35 @@ class _Finding:
 
 
 @click.command()
-@url_option
-def doctor(url: str) -> None:
+@server_options
+def doctor(server: Server) -> None:
     """Check the way to the server, its storage and its clock."""
-    sys.exit(run(_examine(url)))
+    sys.exit(run(_examine(server)))
 
 
-async def _examine(url: str) -> int:
+async def _examine(server: Server) -> int:
     code = OK
-    async with HttpApi(parse_address(url)) as http:
-        async for finding in _findings(url, http):
+    async with server.http() as http:
+        async for finding in _findings(server, http):
             click.echo(f"{finding.level:<5} {finding.text}" + (f"; {finding.todo}" if finding.todo else ""))
             if finding.level == "fail":
                 code = code or finding.code
     return code
 
 
-async def _findings(url: str, http: HttpApi) -> AsyncIterator[_Finding]:
+async def _findings(server: Server, http: HttpApi) -> AsyncIterator[_Finding]:
     yield _libraries()
     try:
         served_at = await http.health("live")
     except SynclineError as error:
         yield _Finding("fail", str(error), code=UNREACHABLE)
         return
-    yield _Finding("ok", f"{url} can be reached")
+    yield _Finding("ok", f"{server.url} can be reached")
     yield _clock(served_at)
     yield await _readiness(http)
-    for finding in await _server(http):
+    for finding in await _about(http):
         yield finding
-    yield await _socket(url)
+    yield await _socket(server)
 
 
 def _libraries() -> _Finding:
@@ -93,7 +93,7 @@ async def _readiness(http: HttpApi) -> _Finding:
     return _Finding("ok", "the server is ready")
 
 
-async def _server(http: HttpApi) -> list[_Finding]:
+async def _about(http: HttpApi) -> list[_Finding]:
     try:
         about = await http.server()
     except SynclineError as error:
@@ -119,10 +119,10 @@ def _storage(description: str) -> _Finding:
     return _Finding("ok", f"storage: {description}")
 
 
-async def _socket(url: str) -> _Finding:
+async def _socket(server: Server) -> _Finding:
     try:
         began_at = time.monotonic()
-        async with connect(url, client_name="syncline-doctor") as client:
+        async with connect(server.url, token=server.token, client_name="syncline-doctor") as client:
             assert client.welcome is not None
             took_ms = (time.monotonic() - began_at) * 1000
             return _Finding("ok", f"WebSocket: {SUBPROTOCOL}, welcomed after {took_ms:.0f} ms")

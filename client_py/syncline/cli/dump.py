@@ -11,10 +11,8 @@ from typing import BinaryIO
 import click
 import msgspec
 
-from syncline.address import parse_address
-from syncline.http import HttpApi
-
-from .frame import notice, run, url_option
+from .frame import notice, run
+from .server import Server, server_options
 from .whole_file import whole_file
 
 __all__ = ["dump"]
@@ -27,27 +25,27 @@ _FLUSH_BYTES = 256 * 1024
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file, or not at all."
 )
-@url_option
-def dump(url: str, store: str, output: Path | None) -> None:
+@server_options
+def dump(server: Server, store: str, output: Path | None) -> None:
     """Write the live records of a store as NDJSON, for `load` or any other program."""
     if output is None:
         stdout = sys.stdout.buffer
-        count, cursor = run(_dump(url, store, stdout))
+        count, cursor = run(_dump(server, store, stdout))
     else:
-        count, cursor = run(_dump_to_file(url, store, output))
+        count, cursor = run(_dump_to_file(server, store, output))
     notice(f"dumped {count} records of {store} as they were at {cursor}")
 
 
-async def _dump_to_file(url: str, store: str, path: Path) -> tuple[int, str]:
+async def _dump_to_file(server: Server, store: str, path: Path) -> tuple[int, str]:
     with whole_file(path) as file:
-        return await _dump(url, store, file)
+        return await _dump(server, store, file)
 
 
-async def _dump(url: str, store: str, file: BinaryIO) -> tuple[int, str]:
+async def _dump(server: Server, store: str, file: BinaryIO) -> tuple[int, str]:
     """Write the records; returns how many, and of which position."""
     count = 0
     lines = bytearray()
-    async with HttpApi(parse_address(url)) as http, http.records(store) as records:
+    async with server.http() as http, http.records(store) as records:
         async for record in records:
             lines += b'{"key":%b,"value":%b}\n' % (msgspec.json.encode(record.key), bytes(record.raw))
             count += 1

@@ -1,4 +1,4 @@
-"""What all commands share: the option `--url`, how a command runs, what an error becomes.
+"""What all commands share: how a command runs, and what an error becomes.
 
 Results go to stdout, everything else to stderr. An error is one line, "error: what happened; what to do", and an exit
 code from the table. A closed pipe ends a command quietly, as whoever read it has what it wanted.
@@ -7,16 +7,18 @@ code from the table. A closed pipe ends a command quietly, as whoever read it ha
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn, TypeVar
 
 import click
 
-from syncline.address import DEFAULT_URL, URL_VARIABLE
 from syncline.client import Client, connect
-from syncline.errors import ConnectionFailed, Misuse, RequestRefused, SynclineError
+from syncline.credentials import UNAUTHORIZED
+from syncline.errors import AuthRequired, ConnectionFailed, LoginFailed, Misuse, RequestRefused, SynclineError
 from syncline.status import ConnectionState, Status
+
+from .server import Server
 
 __all__ = [
     "EXIT_CODES",
@@ -31,11 +33,9 @@ __all__ = [
     "fail",
     "notice",
     "run",
-    "url_option",
 ]
 
 T = TypeVar("T")
-F = TypeVar("F", bound=Callable[..., Any])
 
 OK = 0
 REFUSED = 1
@@ -64,23 +64,8 @@ class Stop(Exception):
         self.message = message
 
 
-def _keep_url(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
-    """Let the URL be given before or after the name of the command; the one nearer to the end counts."""
-    keep = context.ensure_object(dict)
-    if value is not None:
-        keep["url"] = value
-    url: str = keep.get("url") or os.environ.get(URL_VARIABLE) or DEFAULT_URL
-    return url
-
-
-def url_option(command: F) -> F:
-    """Give a command the option `--url`."""
-    text = f"Address of the server. [env: {URL_VARIABLE}; default: {DEFAULT_URL}]"
-    return click.option("--url", metavar="URL", callback=_keep_url, help=text)(command)
-
-
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Client]:
+async def connected(server: Server) -> AsyncIterator[Client]:
     """Open a client for a command. If it needs credentials the command ends: nobody is there who could give them."""
     working = asyncio.current_task()
     assert working is not None
@@ -91,7 +76,7 @@ async def connected(url: str) -> AsyncIterator[Client]:
             refused.append(status.last_error)
             working.cancel()
 
-    async with connect(url, client_name="syncline-cli") as client:
+    async with connect(server.url, token=server.token, client_name="syncline-cli") as client:
         client.on_status(look)
         try:
             yield client
@@ -126,9 +111,17 @@ def run(work: Coroutine[Any, Any, T]) -> T:
             fail(stop.code, stop.message)
         sys.exit(stop.code)
     except SynclineError as error:
-        fail(_code_of(error), str(error))
+        fail(_code_of(error), f"{error}{_hint_of(error)}")
     except OSError as error:
         fail(USAGE, f"{error.filename or 'the file'}: {error.strerror or error}; check the path and its permissions")
+
+
+def _hint_of(error: SynclineError) -> str:
+    """Return what to do if nobody is logged in, which the server cannot know of this command line."""
+    is_unknown = isinstance(error, RequestRefused) and error.status == UNAUTHORIZED
+    if isinstance(error, LoginFailed) or not (is_unknown or isinstance(error, AuthRequired)):
+        return ""
+    return "; log in with `syncline login`, or give another token"
 
 
 def _code_of(error: SynclineError) -> int:

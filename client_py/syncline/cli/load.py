@@ -14,13 +14,12 @@ from typing import BinaryIO
 import click
 import msgspec
 
-from syncline.address import parse_address
 from syncline.client import Client
 from syncline.errors import SynclineError, WriteRefused
-from syncline.http import HttpApi
 from syncline.value import Json
 
-from .frame import INTERRUPTED, REFUSED, Stop, connected, notice, run, url_option
+from .frame import INTERRUPTED, REFUSED, Stop, connected, notice, run
+from .server import Server, server_options
 
 __all__ = ["load"]
 
@@ -64,8 +63,8 @@ class _Tally:
 @click.command()
 @click.argument("store")
 @click.argument("file", type=click.File("rb"))
-@url_option
-def load(url: str, store: str, file: BinaryIO) -> None:
+@server_options
+def load(server: Server, store: str, file: BinaryIO) -> None:
     """Add the records of FILE to a store; - is stdin.
 
     FILE has a line {"key":…,"value":…} for each record, as `dump` writes it. The store is created if it is missing.
@@ -78,7 +77,7 @@ def load(url: str, store: str, file: BinaryIO) -> None:
         length=size or 1, label=f"loading {store}", hidden=not size or not sys.stderr.isatty(), file=sys.stderr
     ) as bar:
         try:
-            run(_load(url, store, file, tally, bar.update))
+            run(_load(server, store, file, tally, bar.update))
         except SystemExit as end:
             # What was loaded is loaded, however it ended.
             notice(f"{tally}{'; run it again to go on' if end.code == INTERRUPTED else ''}")
@@ -96,12 +95,12 @@ def _size_of(file: BinaryIO) -> int | None:
         return None
 
 
-async def _load(url: str, store: str, file: BinaryIO, tally: _Tally, progressed: Callable[[int], None]) -> None:
-    async with HttpApi(parse_address(url)) as http:
+async def _load(server: Server, store: str, file: BinaryIO, tally: _Tally, progressed: Callable[[int], None]) -> None:
+    async with server.http() as http:
         _, is_new = await http.create_store(store)
     if is_new:
         notice(f"created the store {store}")
-    async with connected(url) as client:
+    async with connected(server) as client:
         faults = await _add_lines(client, store, file, tally, progressed)
     if faults:
         raise faults[0]

@@ -5,12 +5,11 @@ import sys
 import click
 import msgspec
 
-from syncline.address import parse_address
-from syncline.http import HttpApi
 from syncline.value import Json
 from syncline.write import Written
 
-from .frame import REFUSED, Stop, connected, notice, run, url_option
+from .frame import REFUSED, Stop, connected, notice, run
+from .server import Server, server_options
 
 __all__ = ["add", "delete", "get"]
 
@@ -19,8 +18,8 @@ __all__ = ["add", "delete", "get"]
 @click.argument("store")
 @click.argument("words", nargs=-1, required=True, metavar="[KEY] JSON")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
-@url_option
-def add(url: str, store: str, words: tuple[str, ...], as_json: bool) -> None:
+@server_options
+def add(server: Server, store: str, words: tuple[str, ...], as_json: bool) -> None:
     """Add a record and print its seq and key.
 
     JSON is the value, kept digit by digit; - reads it from stdin. Without KEY the client makes one that sorts by time.
@@ -31,7 +30,7 @@ def add(url: str, store: str, words: tuple[str, ...], as_json: bool) -> None:
     text = sys.stdin.read() if words[-1] == "-" else words[-1]
     _check_json(text)
     key = words[0] if len(words) == 2 else None
-    written = run(_add(url, store, text, key))
+    written = run(_add(server, store, text, key))
     _show(written, as_json)
     if written.status == "dup":
         died = f" and was deleted at {written.deleted}" if written.deleted else ""
@@ -42,10 +41,10 @@ def add(url: str, store: str, words: tuple[str, ...], as_json: bool) -> None:
 @click.argument("store")
 @click.argument("key")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
-@url_option
-def delete(url: str, store: str, key: str, as_json: bool) -> None:
+@server_options
+def delete(server: Server, store: str, key: str, as_json: bool) -> None:
     """Delete a record and print seq and key. One that is deleted already is left so, and that is no error."""
-    written = run(_delete(url, store, key))
+    written = run(_delete(server, store, key))
     _show(written, as_json)
     if written.status == "dup":
         notice(f"{key} was deleted already, at {written.seq}")
@@ -55,10 +54,10 @@ def delete(url: str, store: str, key: str, as_json: bool) -> None:
 @click.argument("store")
 @click.argument("key")
 @click.option("--json", "as_json", is_flag=True, help="Print key, value, seq and time as one JSON object.")
-@url_option
-def get(url: str, store: str, key: str, as_json: bool) -> None:
+@server_options
+def get(server: Server, store: str, key: str, as_json: bool) -> None:
     """Print the value of a record, digit by digit as it was added."""
-    run(_get(url, store, key, as_json))
+    run(_get(server, store, key, as_json))
 
 
 def _check_json(text: str) -> None:
@@ -78,18 +77,18 @@ def _show(written: Written, as_json: bool) -> None:
         click.echo(f"{written.seq} {written.key}")
 
 
-async def _add(url: str, store: str, text: str, key: str | None) -> Written:
-    async with connected(url) as client:
+async def _add(server: Server, store: str, text: str, key: str | None) -> Written:
+    async with connected(server) as client:
         return await client.add(store, Json(text), key)
 
 
-async def _delete(url: str, store: str, key: str) -> Written:
-    async with connected(url) as client:
+async def _delete(server: Server, store: str, key: str) -> Written:
+    async with connected(server) as client:
         return await client.delete(store, key)
 
 
-async def _get(url: str, store: str, key: str, as_json: bool) -> None:
-    async with HttpApi(parse_address(url)) as http:
+async def _get(server: Server, store: str, key: str, as_json: bool) -> None:
+    async with server.http() as http:
         record = await http.get(store, key)
     if record is None:
         raise Stop(REFUSED, f"{store} has no live record {key!r}; `syncline tail {store}` shows what it has")

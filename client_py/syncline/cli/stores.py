@@ -6,61 +6,61 @@ from datetime import UTC, datetime
 import click
 import msgspec
 
-from syncline.address import parse_address
-from syncline.http import HttpApi, StoreInfo
+from syncline.http import StoreInfo
 
-from .frame import notice, run, url_option
+from .frame import notice, run
+from .server import Server, server_options
 
 __all__ = ["stores"]
 
 
 @click.group(invoke_without_command=True)
-@url_option
+@server_options
 @click.pass_context
-def stores(context: click.Context, url: str) -> None:
+def stores(context: click.Context, server: Server) -> None:
     """List, create, drop and look at stores. Without a command: list."""
     if context.invoked_subcommand is None:
-        run(_list(url, as_json=False))
+        run(_list(server, as_json=False))
 
 
 @stores.command("list")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
-@url_option
-def list_command(url: str, as_json: bool) -> None:
+@server_options
+def list_command(server: Server, as_json: bool) -> None:
     """List the stores: name, live records, last seq, when it was created."""
-    run(_list(url, as_json=as_json))
+    run(_list(server, as_json=as_json))
 
 
 @stores.command()
 @click.argument("name")
-@url_option
-def create(url: str, name: str) -> None:
+@server_options
+def create(server: Server, name: str) -> None:
     """Create a store. One that is there already is left as it is."""
-    run(_create(url, name))
+    run(_create(server, name))
 
 
 @stores.command()
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@url_option
-def drop(url: str, name: str, yes: bool) -> None:
+@server_options
+def drop(server: Server, name: str, yes: bool) -> None:
     """Drop a store with everything in it. Asks first if it is run on a terminal."""
     if not yes and sys.stdin.isatty():
         click.confirm(f"Drop the store {name} with all its records, for ever?", abort=True, err=True)
-    run(_drop(url, name))
+    run(_drop(server, name))
 
 
 @stores.command()
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-@url_option
-def info(url: str, name: str, as_json: bool) -> None:
+@server_options
+def info(server: Server, name: str, as_json: bool) -> None:
     """Show a store: its id, head, number of live records and their digest."""
-    run(_info(url, name, as_json))
+    run(_info(server, name, as_json))
 
 
-async def _list(url: str, *, as_json: bool) -> None:
-    async with HttpApi(parse_address(url)) as http:
+async def _list(server: Server, *, as_json: bool) -> None:
+    async with server.http() as http:
         found = await http.list_stores()
     if as_json:
         for store in found:
@@ -73,20 +73,20 @@ async def _list(url: str, *, as_json: bool) -> None:
         click.echo(f"{store.name:<{width}}  {store.count:>9} records  seq {store.seq:>9}  {_day_of(store.created)}")
 
 
-async def _create(url: str, name: str) -> None:
-    async with HttpApi(parse_address(url)) as http:
+async def _create(server: Server, name: str) -> None:
+    async with server.http() as http:
         _, is_new = await http.create_store(name)
     notice(f"created {name}" if is_new else f"{name} is there already")
 
 
-async def _drop(url: str, name: str) -> None:
-    async with HttpApi(parse_address(url)) as http:
+async def _drop(server: Server, name: str) -> None:
+    async with server.http() as http:
         was = await http.drop_store(name)
     notice(f"dropped {name}, it had {was.count} records")
 
 
-async def _info(url: str, name: str, as_json: bool) -> None:
-    async with HttpApi(parse_address(url)) as http:
+async def _info(server: Server, name: str, as_json: bool) -> None:
+    async with server.http() as http:
         store = await http.store_info(name)
     if as_json:
         click.echo(msgspec.json.encode(store))

@@ -19,7 +19,8 @@ from syncline.client import Client
 from syncline.event import Behind, CaughtUp, Change, Ended, Restarted, Rewound, SubscriptionEvent
 from syncline.status import ConnectionState
 
-from .frame import REFUSED, Stop, connected, notice, run, url_option
+from .frame import REFUSED, Stop, connected, notice, run
+from .server import Server, server_options
 
 __all__ = ["tail"]
 
@@ -31,17 +32,17 @@ _LINES_MAX = 1000
 @click.argument("store")
 @click.option("--after", default="start", show_default=True, metavar="CURSOR|start|now", help="Where to begin.")
 @click.option("--json", "as_json", is_flag=True, help="One change per line, as JSON; nothing else on stdout.")
-@url_option
-def tail(url: str, store: str, after: str, as_json: bool) -> None:
+@server_options
+def tail(server: Server, store: str, after: str, as_json: bool) -> None:
     """Follow the changes of a store, from its start or from a cursor, until it is interrupted.
 
     Connects again by itself, and goes on without a gap and without a repeat. Notices go to stderr.
     """
-    run(_tail(url, store, after, as_json))
+    run(_tail(server, store, after, as_json))
 
 
-async def _tail(url: str, store: str, after: str, as_json: bool) -> None:
-    async with connected(url) as client:
+async def _tail(server: Server, store: str, after: str, as_json: bool) -> None:
+    async with connected(server) as client:
         printing = asyncio.current_task()
         assert printing is not None
         reporting = asyncio.create_task(_report(client))

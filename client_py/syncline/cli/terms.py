@@ -1,0 +1,52 @@
+"""What grants and invitations have in common: the options that say what is granted, and how it is shown."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from syncline.accounts import GrantLimits
+
+from .duration import expires_option
+
+__all__ = ["limits_of", "terms_options", "text_of"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option(
+        "--role",
+        type=click.Choice(["reader", "writer", "owner"]),
+        default="reader",
+        show_default=True,
+        help="Each has what those before it have.",
+    ),
+    click.option("--key-prefix", metavar="TEXT", help="Only keys that begin so may be written."),
+    click.option("--read-prefix", metavar="TEXT", help="Only records whose keys begin so are seen."),
+    click.option("--add-only", is_flag=True, help="Nothing may be deleted."),
+    click.option("--own-only", is_flag=True, help="Only what he added himself may be deleted."),
+    click.option("--records-max", type=int, metavar="N", help="So many live records may be his."),
+    click.option("--bytes-max", type=int, metavar="N", help="So many bytes these may have."),
+    click.option("--writes-per-s", type=float, metavar="N", help="So many writes in a second."),
+    click.option("--no-authors", is_flag=True, help="He does not see who made a change."),
+    expires_option,
+)
+
+
+def terms_options(command: F) -> F:
+    """Give a command the options that say what is granted."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def limits_of(terms: dict[str, Any]) -> GrantLimits:
+    """Take the limits out of the options of a command."""
+    return GrantLimits(**{name: terms.pop(name) for name in GrantLimits.__struct_fields__})
+
+
+def text_of(limits: GrantLimits, authors: bool) -> str:
+    """Return limits as they are shown: what there is of them."""
+    set_ones = [(name, getattr(limits, name)) for name in GrantLimits.__struct_fields__ if getattr(limits, name)]
+    texts = [name if value is True else f"{name}={value}" for name, value in set_ones]
+    return " ".join([*texts, *([] if authors else ["no_authors"])]) or "-"
