@@ -11,6 +11,7 @@ import pytest
 
 from syncline.replica.entry import Entry, EntryId, EntryOp, SyncState
 from syncline.replica.fold import Stage
+from syncline.replica.record import LocalRecord
 from syncline_protocol.cursor import Seq, parse_cursor
 from tests.client.replica.model_server import Line, ModelServer
 from tests.client.replica.paper import Message, Paper
@@ -45,6 +46,7 @@ class Run:
         self.server = ModelServer(self.choose, self.happened.add)
         self.writes: dict[EntryId, tuple[EntryOp, ...]] = {}
         self.shown: dict[str, int] = {}
+        self._looked: dict[str, LocalRecord] = {}
         self._chance = random.Random(seed)
         self._read = 0
         self._is_connected = False
@@ -147,6 +149,18 @@ class Run:
         assert frozenset(rows.items()) in self.server.states
         assert keeper.shown_count == len(rows)
         self.check_ours(rows)
+        self.check_touches()
+
+    def check_touches(self) -> None:
+        """Whatever looks different now, those who watch were told of its key."""
+        looks = {record.key: record for record in self.paper.records()}
+        touches, self.paper.ears.touches = self.paper.ears.touches, []
+        if None not in touches:
+            touched = {key for keys in touches if keys is not None for key in keys}
+            assert {
+                key for key in looks.keys() | self._looked.keys() if looks.get(key) != self._looked.get(key)
+            } <= touched
+        self._looked = looks
 
     def check_ours(self, rows: dict[str, int]) -> None:
         """What is pending or acked is seen, and nothing but that and what the server has."""
