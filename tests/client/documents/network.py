@@ -18,6 +18,7 @@ import msgspec
 from websockets.exceptions import ConnectionClosedError
 
 from syncline import Replica, Report, Status
+from syncline.credentials import Credentials
 from syncline.follower import Follower
 from syncline.link import Link, LinkObserver
 from syncline.replica.database import Database
@@ -348,9 +349,9 @@ class Station:
         await self.cut()
         self._wire = MemoryWire(self.network)
         session = ClientSession(Hello(), now=self.clock.now())
-        observer = LinkObserver(lambda _: None, lambda: None, lambda after_ms, jitter_ms: None)
-        wire = cast(Wire, self._wire)
-        self._link = Link(wire, session, self.clock, self._writes, self._followers, observer)
+        observer = LinkObserver(lambda _: None, lambda _: None, lambda: None, lambda after_ms, jitter_ms: None)
+        wire, nobody = cast(Wire, self._wire), Credentials("memory", None)
+        self._link = Link(wire, session, self.clock, self._writes, self._followers, observer, None, nobody)
         self.status = Status(ConnectionState.LIVE)
         self._running = asyncio.create_task(self._link.run())
 
