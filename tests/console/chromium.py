@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import time
+from base64 import b64decode
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -100,13 +101,17 @@ class Chromium:
 
 
 class Page:
-    """One tab. `complaints` has what the browser complained about, as `source: text`."""
+    """One tab. `complaints` has what the browser complained about, as `source: text`.
+
+    It logs every refused request by itself, and may do so late: what a test expects is in `expected`, parts of texts.
+    """
 
     def __init__(self, url: str) -> None:
         self._closing = ExitStack()
         self._socket = self._closing.enter_context(connect(url, max_size=None, compression=None, proxy=None))
         self._next_id = 1
         self.complaints: list[str] = []
+        self.expected: list[str] = []
         for domain in ("Page", "Runtime", "Log", "Network"):
             self._call(f"{domain}.enable")
 
@@ -120,6 +125,18 @@ class Page:
         if "errorText" in answer:
             raise PageError(f"{url}: {answer['errorText']}")
         self.wait_for("document.readyState === 'complete' && location.href !== 'about:blank'")
+
+    def forget_cookies(self) -> None:
+        """Drop all cookies of the browser; those of a host are the same for all of its ports."""
+        self._call("Network.clearBrowserCookies")
+
+    def screenshot(self, path: Path) -> None:
+        """Write what is seen into a PNG file."""
+        path.write_bytes(b64decode(self._call("Page.captureScreenshot", format="png")["data"]))
+
+    def unexpected(self) -> list[str]:
+        """Return the complaints that no test has expected."""
+        return [text for text in self.complaints if not any(part in text for part in self.expected)]
 
     def emulate(self, *, width: int = 1280, height: int = 800, dark: bool = False) -> None:
         """Change the size of the window and the preferred colour scheme."""

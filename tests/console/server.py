@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import httpx2
 
-__all__ = ["ServerProcess"]
+__all__ = ["ServerProcess", "free_port"]
 
 _START_S = 20.0
 _STOP_S = 15.0
@@ -49,7 +49,7 @@ class ServerProcess:
 
     def __init__(self, folder: Path, store: str, *, prefix: str = "") -> None:
         self._folder = folder
-        self._port = _free_port()
+        self._port = free_port()
         if prefix:
             self._command = [sys.executable, "-c", _MOUNTED, str(self._port), store, prefix]
         else:
@@ -131,7 +131,8 @@ class ServerProcess:
 _JSON = {"Content-Type": "application/json"}
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

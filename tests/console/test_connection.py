@@ -11,7 +11,7 @@ import pytest
 from syncline_protocol.errors import CLOSE_CODES, may_reconnect
 
 from .chromium import Page
-from .server import ServerProcess
+from .fake_accounts import FakeServer
 
 #: `socket` is the newest stand-in; `events` what the listener was told.
 _SETUP = """
@@ -32,7 +32,8 @@ _SETUP = """
     close(code) { this.readyState = 2; played.closed.push(code); }
   };
   const note = (name) => (...args) => played.events.push([name, ...args]);
-  const names = ["onState", "onWelcome", "onSubscribed", "onChanges", "onCaughtUp", "onHeads", "onRefused"];
+  const names = ["onState", "onWelcome", "onSubscribed", "onChanges", "onCaughtUp", "onHeads", "onRefused",
+    "onViewChanged", "onExpiring", "onUnauthenticated"];
   played.connection = new Connection("ws://played", Object.fromEntries(names.map((name) => [name, note(name)])));
 })()
 """
@@ -82,10 +83,10 @@ class Script:
 
 
 @pytest.fixture
-def script(page: Page, server: ServerProcess) -> Script:
-    # The tests bring their own modules to life; the page is only where they come from.
-    page.open(f"{server.url}/")
-    page.wait_for("!document.getElementById('empty').hidden")
+def script(page: Page, fake: FakeServer) -> Script:
+    # The tests bring their own modules to life; the page, which waits at its door, is only where they come from.
+    page.open(f"{fake.url}/")
+    page.wait_for("document.body.dataset.gate === 'login'")
     return Script(page)
 
 
@@ -151,8 +152,51 @@ def test_bye_decides_when_the_console_comes_back(script: Script) -> None:
 
 def test_a_refusal_for_good_is_not_followed_by_another_attempt(script: Script) -> None:
     script.open()
-    script.do("p.socket.onclose({ code: 4503, reason: 'go away' })")
+    script.do("p.socket.onclose({ code: 4500, reason: 'go away' })")
     assert script.state() == {"name": "closed", "reason": "go away", "retryAt": 0}
+
+
+@pytest.mark.parametrize("code", [4007, 4503])
+def test_a_close_that_says_that_the_credentials_ended_is_told_last(script: Script, code: int) -> None:
+    script.open()
+    script.do(f"p.socket.onclose({{ code: {code}, reason: 'over' }})")
+    assert script.do("p.events.at(-1)") == ["onUnauthenticated", "over"]
+
+
+def test_a_connection_that_was_closed_for_good_says_and_does_nothing_more(script: Script) -> None:
+    script.do("c.follow('s', 'start')")
+    script.open()
+    script.do("p.socket.onclose({ code: 4007, reason: 'over' })")
+    told = script.do("p.events.length")
+    script.do("c.close()")
+    script.do("new Promise((resolve) => setTimeout(resolve, 1200))")
+    assert script.do("[p.sockets, p.events.length]") == [1, told]
+    assert script.do("c.cursor") is None
+
+
+def test_a_changed_view_is_told_and_the_old_cursor_is_left_to_the_listener(script: Script) -> None:
+    script.do("c.follow('s', 'start')")
+    script.open()
+    script.subscribed("i:0", "i@0")
+    script.say(type="ENDED", id=1, feed="f1", reason="view_changed", at="i:0")
+    assert script.do("p.events.at(-1)") == ["onViewChanged"]
+    script.do("c.follow('s', 'start')")
+    assert script.sent() == {"type": "SUBSCRIBE", "id": 2, "store": "s", "after": "start"}
+
+
+def test_a_head_is_compared_with_the_cursor_of_a_view_by_its_position(script: Script) -> None:
+    script.do("c.follow('s', 'start')")
+    script.open()
+    script.subscribed("i:0~v1", "i@0")
+    for _ in range(4):
+        script.say(type="HEARTBEAT", heads={"s": "i:0"})
+    assert script.do("p.closed") == []
+
+
+def test_the_end_of_the_session_is_announced(script: Script) -> None:
+    script.open()
+    script.say(type="EXPIRING", expires_ms=1234)
+    assert script.do("p.events.at(-1)") == ["onExpiring", 1234]
 
 
 def test_a_frame_that_is_no_message_ends_the_connection_for_good(script: Script) -> None:

@@ -64,6 +64,13 @@ export class Composer {
     this.#say("");
   }
 
+  /** Forget what was typed. */
+  clear() {
+    this.store = this.#key.value = this.#value.value = "";
+    this.#grow();
+    this.reset();
+  }
+
   #grow() {
     this.#value.rows = Math.min(LINES_MAX, this.#value.value.split("\n").length);
   }

@@ -3,7 +3,8 @@
 // Owns the socket, the cursor, heartbeats and when to come back. Leaves to its listener what is shown. Invariants:
 // batches reach the listener in order and without a gap, for a batch that does not begin at the cursor ends the
 // connection; a new SUBSCRIBE is sent only after the old feed has ENDED; after a lost connection the feed goes on
-// from the cursor, with the lineage of its last SUBSCRIBED. (PROTOCOL 4, 5, 8, 10.)
+// from the cursor, with the lineage of its last SUBSCRIBED. HELLO carries no token: the browser sends the cookie of
+// the console's session along with the upgrade. (PROTOCOL 2.4, 4, 5, 8, 10.)
 
 import { readFrame } from "./json-text.js";
 
@@ -36,10 +37,14 @@ export const CLOSE_REASONS = new Map([
   [4004, "the server did not answer in time"],
   [4005, "the server failed while it served this page"],
   [4006, "the feed had a gap"],
+  [4007, "the session has expired"],
+  [4008, "too many messages were sent in a short time"],
   [4500, "the server does not speak this page's version of the protocol"],
   [4501, "the protocol was broken"],
   [4502, "too many frames were no messages"],
+  [4503, "the server does not know who this is any more"],
 ]);
+const CREDENTIALS_ENDED = new Set([4007, 4503]);
 const CLOSED_FOR_GOOD = new Set([1002, 1003, 1007, 1008, 1009, 1015]);
 
 /** Whether a client may connect again after this close code, known to it or not (PROTOCOL 10.2). */
@@ -47,9 +52,13 @@ export function mayReconnect(code) {
   return !CLOSED_FOR_GOOD.has(code) && !(code >= 4500 && code <= 4999);
 }
 
+/** A cursor without the token of the view in which it was got (PROTOCOL 5.7.2). */
+const positionOf = (cursor) => cursor.split("~")[0];
+
 /**
  * The listener has `onState(state)`, `onWelcome(message)`, `onSubscribed(message)`, `onChanges(changes, isLive)`,
- * `onCaughtUp(message)`, `onHeads(heads)` and `onRefused(code, message)`.
+ * `onCaughtUp(message)`, `onHeads(heads)`, `onRefused(code, message)`, `onViewChanged()`, `onExpiring(expiresMs)` and
+ * `onUnauthenticated(reason)`, which comes after a close that says that the credentials have ended.
  *
  * A state is `{name, reason, retryAt}`: `connecting`, `connected` (no feed), `catching_up`, `live`, `offline`, `closed`.
  */
@@ -97,6 +106,15 @@ export class Connection {
     socket.onmessage = (event) => socket === this.#socket && this.#receive(event.data);
     socket.onclose = (event) => socket === this.#socket && this.#onClose(event.code, event.reason);
     this.#startPulse(WELCOME_TIMEOUT_MS);
+  }
+
+  /** Close for good. */
+  close() {
+    const socket = this.#socket;
+    this.#follow = this.#socket = this.#request = this.#feed = null;
+    this.#isReady = false;
+    for (const timer of Object.values(this.#timers)) clearTimeout(timer);
+    socket?.close();
   }
 
   /** Follow this store from `after` (`start`, `now` or a cursor) and nothing else; null follows nothing. */
@@ -165,7 +183,7 @@ export class Connection {
       const feed = this.#feed;
       const head = feed && message.heads[feed.follow.store];
       if (head && !feed.isEnding) {
-        feed.periodsBehind = head === feed.follow.cursor ? 0 : feed.periodsBehind + 1;
+        feed.periodsBehind = positionOf(head) === positionOf(feed.follow.cursor) ? 0 : feed.periodsBehind + 1;
         const isStuck = feed.periodsBehind >= SILENT_PERIODS_MAX;
         if (isStuck) return this.#end(4006, "the store moves on, the feed stands still");
       }
@@ -177,8 +195,8 @@ export class Connection {
       this.#feed = null;
       if (this.#isReady) this.#setState("connected");
       if (isEnding || follow !== this.#follow) return this.#subscribe();
-      const mayComeBack = message.reason === "resubscribe" || message.reason === "view_changed";
-      if (mayComeBack) return this.#subscribeLater(RESUBSCRIBE_MS);
+      if (message.reason === "view_changed") return this.#listener.onViewChanged();
+      if (message.reason === "resubscribe") return this.#subscribeLater(RESUBSCRIBE_MS);
       follow.isRefused = true;
       this.#listener.onRefused(message.reason, `the feed has ended: ${message.reason.replaceAll("_", " ")}`);
     },
@@ -199,6 +217,7 @@ export class Connection {
       follow.isRefused = true;
       this.#listener.onRefused(message.code, message.message);
     },
+    EXPIRING: (message) => this.#listener.onExpiring(message.expires_ms),
     BYE: (message) => {
       this.#comeBack = message.after_ms + Math.random() * message.jitter_ms;
       this.#closeReason = message.code === "drain" ? CLOSE_REASONS.get(4000) : `the server says ${message.code}`;
@@ -279,10 +298,14 @@ export class Connection {
     this.#isReady = false;
     const known = code === 1006 && !wasReady ? "the server cannot be reached" : CLOSE_REASONS.get(code);
     const reason = this.#closeReason || serverReason || known || `the connection was closed with code ${code}`;
-    if (!mayReconnect(code)) return this.#setState("closed", reason);
-    const delayMs = this.#comeBack ?? this.#backoffMs();
-    this.#setState("offline", reason, Date.now() + delayMs);
-    this.#timers.retry = setTimeout(() => this.open(), delayMs);
+    if (mayReconnect(code)) {
+      const delayMs = this.#comeBack ?? this.#backoffMs();
+      this.#setState("offline", reason, Date.now() + delayMs);
+      this.#timers.retry = setTimeout(() => this.open(), delayMs);
+    } else {
+      this.#setState("closed", reason);
+    }
+    if (CREDENTIALS_ENDED.has(code)) this.#listener.onUnauthenticated(reason);
   }
 
   #setState(name, reason = "", retryAt = 0) {

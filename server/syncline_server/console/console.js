@@ -1,19 +1,22 @@
-// The page: puts the parts together, and owns what is shown about the connection and the chosen store.
+// The stores of this page: puts the parts together, and owns what is shown about the connection and the chosen store.
 //
-// The name after # in the address is the chosen store; every choice goes through it. `connection.js` speaks the
-// protocol, `tail.js` holds the rows, `stores.js` the list, `composer.js` the form, `pace.js` the drawing.
+// The name after # in the address is the chosen store; every choice goes through it. What begins with a slash is no
+// store but one of the pages of `pages.js`. `session.js` decides when this begins and for whom, and `close` leaves no
+// data behind. `connection.js` speaks the protocol, `tail.js` holds the rows, `stores.js` the list, `composer.js` the
+// form, `pace.js` the drawing.
 
 import { Composer } from "./composer.js";
 import { Connection } from "./connection.js";
 import { counted, number } from "./format.js";
 import { address, deleteRecord, socketAddress, storePath } from "./http.js";
 import { Pace } from "./pace.js";
+import { closeSheets } from "./parts.js";
+import { copy, say } from "./say.js";
 import { Stores } from "./stores.js";
 import { Tail } from "./tail.js";
 
 /** Above this many live records a store is followed from now on, unless its reader asks for the start. */
 const FROM_START_MAX = 20_000;
-const SAID_FOR_MS = 2_000;
 /** Where the command line looks for a server when it is not told. */
 const DEFAULT_URL = "http://127.0.0.1:7171";
 
@@ -32,6 +35,8 @@ let after = "start";
 let connectionState = { name: "connecting", reason: "", retryAt: 0 };
 let caughtUp = 0;
 let received = 0;
+/** Who this page acts for: `{user, isOpen, canShare, isAdmin, onExpiring, onUnauthenticated}`. Null: nothing is shown. */
+let session = null;
 
 const tail = new Tail({ scroller: $("tail"), list: $("rows"), edge: $("edge") }, { onChange: showTail, act: actOnRow });
 const pace = new Pace({ drawing: $("sparkline"), label: $("pace-now") });
@@ -46,11 +51,43 @@ const connection = new Connection(socketAddress(), {
     for (const [store, cursor] of Object.entries(heads)) stores.update(store, { seq: seqOf(cursor) });
   },
   onRefused: (code, message) => showMissing(chosen, code, message),
+  onViewChanged: () => beginAnew("What you may see of this store has changed. The tail begins anew."),
+  onExpiring: (expiresMs) => session?.onExpiring(expiresMs),
+  onUnauthenticated: (reason) => session?.onUnauthenticated(reason),
 });
 const stores = new Stores(
   { list: $("store-list"), error: $("stores-error"), form: $("create"), opener: $("create-open") },
   { onList: onStores },
 );
+
+/** Show the stores to this session. */
+export function open(opened) {
+  session = opened;
+  $("share").hidden = !session.canShare;
+  $("create-open").hidden = !session.isOpen && !session.user;
+  showView("loading");
+  stores.read();
+  connection.open();
+}
+
+/** Close the connection and take everything from the page that came from a store. */
+export function close() {
+  session = null;
+  connection.close();
+  stores.close();
+  chosen = null;
+  tail.clear();
+  clearFilter();
+  pace.clear();
+  composer.clear();
+  document.title = "Syncline";
+  for (const id of ["store-name", "fact-count", "fact-seq", "fact-digest", "unknown-title", "unknown-text"]) {
+    $(id).textContent = "";
+  }
+  $("pages").replaceChildren();
+  $("banner").hidden = $("ending").hidden = true;
+  showView("loading");
+}
 
 // --- the chosen store ---
 
@@ -64,16 +101,47 @@ function hashName() {
 
 /** Follow the address: choose the store it names, or show why there is nothing to follow. */
 function onStores(known) {
-  if (known === null) return;
+  if (session === null) return;
   const name = hashName();
+  if (name.startsWith("/")) return showPage(name.slice(1));
+  if (known === null) return;
   if (!name && known.length) {
     history.replaceState(null, "", `#${encodeURIComponent(known[0].name)}`);
     return onStores(known);
   }
   if (!known.length && !name) return showView("empty");
   if (!stores.find(name)) return showMissing(name, "store_unknown", "");
-  if (name !== chosen || !$("unknown").hidden) choose(name);
-  else showFacts();
+  if (name !== chosen || !$("unknown").hidden) return choose(name);
+  if ($("store").hidden) {
+    showView("store");
+    stores.choose(name);
+  }
+  showFacts();
+}
+
+let shownPage = "";
+
+/** One of the pages about accounts. Its code is fetched when it is asked for. */
+async function showPage(name) {
+  if (shownPage === name && !$("pages").hidden) return;
+  shownPage = name;
+  stores.choose(null);
+  showView("pages");
+  try {
+    const { showPageOf } = await import("./pages.js");
+    if (shownPage === name && session) showPageOf(name, $("pages"), session);
+  } catch (error) {
+    // A module that did not come leaves a TypeError; another visit asks for it again.
+    if (!(error instanceof TypeError)) throw error;
+    shownPage = "";
+    say("This page could not be read", true);
+  }
+}
+
+async function share() {
+  const store = chosen;
+  const { openSharing } = await import("./sharing.js");
+  if (store === chosen && session) openSharing(store, session);
 }
 
 function choose(name) {
@@ -100,9 +168,16 @@ function begin(where) {
   connection.follow(chosen, after);
 }
 
+/** What was shown may not be seen any more, or is of another view: begin as if nothing had come. */
+function beginAnew(remark) {
+  begin(after);
+  tail.remark(remark);
+}
+
 function showMissing(name, code, message) {
   if (chosen !== null) connection.follow(null);
   chosen = null;
+  tail.clear();
   stores.choose(null);
   document.title = "Syncline";
   const isUnknown = code === "store_unknown" || code === "store_dropped";
@@ -124,7 +199,7 @@ function showMissing(name, code, message) {
 }
 
 function showView(view) {
-  for (const name of ["loading", "empty", "unknown", "store"]) $(name).hidden = name !== view;
+  for (const name of ["loading", "empty", "unknown", "store", "pages"]) $(name).hidden = name !== view;
 }
 
 function showFacts() {
@@ -139,6 +214,7 @@ function showFacts() {
 // --- the feed ---
 
 function onSubscribed(message) {
+  if (message.how === "reconcile") return beginAnew("What you may see of this store has changed. The tail begins anew.");
   if (message.how === "snapshot") {
     tail.clear();
     if (received) tail.remark("The server has another history of this store now. The tail begins anew.");
@@ -177,7 +253,7 @@ function onCaughtUp(message) {
 
 /** The seq that a cursor names; for people only, the protocol's logic takes a cursor whole. */
 function seqOf(cursor) {
-  return Number(cursor.split(":")[1]);
+  return Number.parseInt(cursor.split(":")[1], 10);
 }
 
 function showTail() {
@@ -285,36 +361,6 @@ function togglePause() {
   showState(connectionState);
 }
 
-async function copy(text, done) {
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch {
-    // Pages that came over plain HTTP from another machine have no clipboard API.
-    const field = document.createElement("textarea");
-    field.value = text;
-    document.body.append(field);
-    field.select();
-    const isCopied = document.execCommand("copy");
-    field.remove();
-    if (!isCopied) return say("The browser does not let this page copy", true);
-  }
-  say(done);
-}
-
-let saidTimer = 0;
-
-/** Say something short, in the corner and to screen readers. */
-function say(text, isError = false) {
-  const said = $("said");
-  said.textContent = text;
-  said.className = isError ? "said is-error" : "said";
-  clearTimeout(saidTimer);
-  saidTimer = setTimeout(() => {
-    said.className = "aside";
-    said.textContent = "";
-  }, isError ? 3 * SAID_FOR_MS : SAID_FOR_MS);
-}
-
 function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
@@ -325,7 +371,8 @@ function quoted(text) {
 
 function curlCommand() {
   const url = `${address(`${storePath(chosen)}/changes`)}?after=${encodeURIComponent(connection.cursor ?? after)}`;
-  return `curl -N -H 'Accept: text/event-stream' ${quoted(url)}`;
+  const token = session?.isOpen ? "" : ' -H "Authorization: Bearer $SYNCLINE_TOKEN"';
+  return `curl -N -H 'Accept: text/event-stream'${token} ${quoted(url)}`;
 }
 
 const here = address(".").replace(/\/$/, "");
@@ -348,6 +395,7 @@ $("copy-cursor").addEventListener("click", () => {
   if (connection.cursor) copy(connection.cursor, `Cursor copied: ${connection.cursor}`);
   else say("There is no cursor yet", true);
 });
+$("share").addEventListener("click", share);
 $("copy-curl").addEventListener("click", () => copy(curlCommand(), "Command copied"));
 $("after").addEventListener("change", (event) => begin(event.target.value));
 $("banner-retry").addEventListener("click", () => connection.open());
@@ -362,7 +410,8 @@ document.addEventListener("keydown", (event) => {
     if (event.target === $("filter")) clearFilter();
     event.target.blur();
   }
-  if (isTyping || event.altKey || event.ctrlKey || event.metaKey || $("store").hidden) return;
+  if (isTyping || event.altKey || event.ctrlKey || event.metaKey) return;
+  if ($("store").hidden || document.querySelector("dialog[open]")) return;
   if (event.key === "p") togglePause();
   else if (event.key === "f") tail.following = !tail.isFollowing;
   else if (event.key === "/") {
@@ -372,7 +421,13 @@ document.addEventListener("keydown", (event) => {
   } else if (event.key === "Escape") clearFilter();
 });
 
-window.addEventListener("hashchange", () => (stores.find(hashName()) ? onStores(stores.known) : stores.read()));
+window.addEventListener("hashchange", () => {
+  if (session === null) return;
+  closeSheets();
+  const name = hashName();
+  if (name.startsWith("/") || stores.find(name)) onStores(stores.known);
+  else stores.read();
+});
 // Both are hints that an attempt may succeed now; neither is taken for the truth.
 window.addEventListener("online", openIfOffline);
 document.addEventListener("visibilitychange", () => !document.hidden && openIfOffline());
@@ -380,8 +435,7 @@ document.addEventListener("visibilitychange", () => !document.hidden && openIfOf
 if (matchMedia("(max-width: 720px)").matches) $("composer").open = false;
 
 function openIfOffline() {
-  if (connectionState.name === "offline") connection.open();
+  if (session && connectionState.name === "offline") connection.open();
 }
 
 setInterval(showCountdown, 500);
-connection.open();

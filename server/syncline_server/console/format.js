@@ -31,3 +31,19 @@ export function moment(ms) {
 export function size(chars) {
   return chars < 1024 ? `${chars} characters` : `${number(Math.round(chars / 1024))} kB`;
 }
+
+const momentToTheMinute = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "short" });
+
+/** A moment as people say it, to the minute, in local time. */
+export const dateAndTime = (ms) => momentToTheMinute.format(ms);
+
+/** A number of bytes in the largest unit that leaves it readable: `1.5 MB`. */
+export function bytes(count) {
+  const units = ["bytes", "kB", "MB", "GB", "TB"];
+  let power = 0;
+  while (count >= 1000 && power < units.length - 1) {
+    count /= 1000;
+    power += 1;
+  }
+  return `${number(Number(count.toPrecision(3)))} ${units[power]}`;
+}

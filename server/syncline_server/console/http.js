@@ -43,7 +43,15 @@ export function recordPath(store, key) {
   return `${storePath(store)}/records/${encodeURIComponent(key)}`;
 }
 
-async function request(method, path, body) {
+let onUnauthenticated = () => {};
+
+/** Call `listener(problem)` whenever the server no longer knows who asks. */
+export function whenUnauthenticated(listener) {
+  onUnauthenticated = listener;
+}
+
+/** Send a request, and return the answer's JSON. Throws a `Problem`. */
+export async function request(method, path, body) {
   let response;
   try {
     response = await fetch(address(path), {
@@ -58,6 +66,8 @@ async function request(method, path, body) {
     throw new Problem(0, { detail });
   }
   const answer = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Problem(response.status, answer);
-  return answer;
+  if (response.ok) return answer;
+  const problem = new Problem(response.status, answer);
+  if (problem.code === "unauthenticated" || problem.code === "token_expired") onUnauthenticated(problem);
+  throw problem;
 }

@@ -2,17 +2,10 @@
 
 import { age, moment, size } from "./format.js";
 import { layOut } from "./json-text.js";
+import { armedButton, button, element } from "./parts.js";
 
 const LINE_CHARS_MAX = 400;
 const OPEN_CHARS_MAX = 20_000;
-const ARMED_MS = 4_000;
-
-export function element(name, className, text) {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
 
 /** What all rows have in common; cloning it is much cheaper than making its elements one by one. */
 const blank = element("li", "row");
@@ -21,7 +14,7 @@ const blank = element("li", "row");
   line.type = "button";
   line.tabIndex = -1;
   line.setAttribute("aria-expanded", "false");
-  const cells = ["op", "seq", "age", "key", "value"];
+  const cells = ["op", "seq", "age", "by", "key", "value"];
   for (const cell of cells) line.append(element(cell === "age" ? "time" : "span", cell));
   blank.append(line);
 }
@@ -29,24 +22,22 @@ const blank = element("li", "row");
 /**
  * Make the row of a change. `act(what, row)` is called for `delete`, `copy-key` and `copy-value`.
  *
- * A row is `{seq, op, key, value, time, node, isDead}`; `value` is JSON text, and undefined for a DELETE.
+ * A row is `{seq, op, key, value, time, by, node, isDead}`; `value` is JSON text, and undefined for a DELETE; `by` is who
+ * made the change, and undefined if nobody had logged in or this reader may not know.
  */
 export class Row {
   constructor(change, nowMs, act) {
-    Object.assign(this, { seq: change.seq, op: change.op, key: change.key, value: change.value, time: change.time });
+    const { seq, op, key, value, time, by } = change;
+    Object.assign(this, { seq, op, key, value, time, by: by ?? undefined });
     this.isDead = false;
     this.#act = act;
     this.node = blank.cloneNode(true);
     if (this.op === "DELETE") this.node.classList.add("is-delete");
     this.node.row = this;
     this.#line = this.node.firstChild;
-    const [op, seq, time, key, value] = this.#line.children;
-    this.#age = time;
-    op.textContent = this.op;
-    seq.textContent = this.seq;
-    time.textContent = age(this.time, nowMs);
-    key.textContent = this.key;
-    value.textContent = this.value === undefined ? "" : this.value.slice(0, LINE_CHARS_MAX);
+    this.#age = this.#line.children[2];
+    const texts = [op, seq, age(time, nowMs), by ?? "", key, value === undefined ? "" : value.slice(0, LINE_CHARS_MAX)];
+    for (const [index, text] of texts.entries()) this.#line.children[index].textContent = text;
   }
 
   #act;
@@ -78,6 +69,7 @@ export class Row {
     return (
       this.key.toLowerCase().includes(wanted) ||
       (this.value !== undefined && this.value.toLowerCase().includes(wanted)) ||
+      (this.by !== undefined && this.by.toLowerCase().includes(wanted)) ||
       String(this.seq) === wanted ||
       this.op.toLowerCase() === wanted
     );
@@ -108,6 +100,7 @@ export class Row {
     const details = element("div", "details");
     const facts = element("p", "details-facts");
     facts.append(element("span", "mono", this.key), ` · ${moment(this.time)}`);
+    if (this.by !== undefined) facts.append(` · by ${this.by}`);
     details.append(facts);
     if (this.value !== undefined) {
       if (this.value.length > LINE_CHARS_MAX) facts.append(` · ${size(this.value.length)}`);
@@ -128,10 +121,7 @@ export class Row {
     let chars = 0;
     for (const [kind, text] of layOut(this.value)) {
       if (chars > charsMax) {
-        const more = element("button", "button quiet", "Show all of it");
-        more.type = "button";
-        more.addEventListener("click", () => pre.replaceWith(this.#pretty(Infinity)));
-        pre.append("…\n", more);
+        pre.append("…\n", button("Show all of it", "quiet", () => pre.replaceWith(this.#pretty(Infinity))));
         break;
       }
       chars += text.length;
@@ -141,40 +131,18 @@ export class Row {
   }
 
   #action(what, label) {
-    const button = element("button", "button quiet", label);
-    button.type = "button";
-    button.addEventListener("click", () => this.#act(what, this));
-    return button;
+    return button(label, "quiet", () => this.#act(what, this));
   }
 
-  /** Asks once: the first click arms it for a moment, the second deletes. */
   #deleteButton() {
-    const button = element("button", "button quiet delete", "Delete record");
-    button.type = "button";
-    let timer = 0;
-    const disarm = () => {
-      clearTimeout(timer);
-      button.classList.remove("is-armed");
-      button.textContent = "Delete record";
-    };
-    button.addEventListener("blur", disarm);
-    button.addEventListener("click", () => {
-      if (button.classList.contains("is-armed")) {
-        disarm();
-        this.#act("delete", this);
-        return;
-      }
-      button.classList.add("is-armed");
-      button.textContent = "Really delete?";
-      timer = setTimeout(disarm, ARMED_MS);
-    });
-    return button;
+    return armedButton("Delete record", "Really delete?", "quiet delete", () => this.#act("delete", this));
   }
 
   /** The pointer is on the row: tell the exact moment, and put a delete button at its end. */
   enter() {
     this.#age.title = moment(this.time);
-    this.#age.nextSibling.title = this.key;
+    this.#line.querySelector(".key").title = this.key;
+    if (this.by !== undefined) this.#line.querySelector(".by").title = `by ${this.by}`;
     // The keyboard has the button among the details.
     if (this.op !== "ADD" || this.isDead || this.node.querySelector(":scope > .delete")) return;
     const button = this.#deleteButton();

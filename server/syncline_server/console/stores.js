@@ -5,7 +5,7 @@
 
 import { number } from "./format.js";
 import { createStore, listStores } from "./http.js";
-import { element } from "./row.js";
+import { element } from "./parts.js";
 
 const POLL_MS = 3_000;
 
@@ -17,6 +17,7 @@ export class Stores {
   #known = null;
   #chosen = null;
   #timer = 0;
+  #isOpen = false;
   #onList;
 
   /** `onList(names)` is called after every reading; `names` is null as long as none has succeeded. */
@@ -29,8 +30,7 @@ export class Stores {
       location.hash = info.name;
     });
     list.addEventListener("keydown", (event) => this.#onKey(event));
-    document.addEventListener("visibilitychange", () => !document.hidden && this.read());
-    this.read();
+    document.addEventListener("visibilitychange", () => !document.hidden && this.#isOpen && this.read());
   }
 
   /** The last reading, or null. */
@@ -50,12 +50,28 @@ export class Stores {
     return this.#form.create(name);
   }
 
+  /** Read nothing more and forget what was read. */
+  close() {
+    this.#isOpen = false;
+    clearTimeout(this.#timer);
+    this.#known = this.#chosen = null;
+    this.#items.clear();
+    this.#list.replaceChildren();
+    this.#errorText.textContent = "";
+    this.#form.close();
+  }
+
+  /** Read the list now, and from now on. */
   async read() {
+    this.#isOpen = true;
     clearTimeout(this.#timer);
     try {
-      this.#show(await listStores());
+      const listed = await listStores();
+      if (!this.#isOpen) return;
+      this.#show(listed);
       this.#errorText.textContent = "";
     } catch (problem) {
+      if (!this.#isOpen) return;
       this.#errorText.textContent = problem.status ? `The list could not be read: ${problem.text}` : "";
       this.#onList(this.#known);
     }
@@ -171,8 +187,8 @@ class CreateForm {
     this.#name = form.elements.name;
     this.#error = form.querySelector(".error");
     this.#onCreated = onCreated;
-    opener.addEventListener("click", () => (form.hidden ? this.open() : this.#close()));
-    form.addEventListener("keydown", (event) => event.key === "Escape" && this.#close());
+    opener.addEventListener("click", () => (form.hidden ? this.open() : this.close()));
+    form.addEventListener("keydown", (event) => event.key === "Escape" && this.close());
     this.#name.addEventListener("input", () => this.#say(""));
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
@@ -180,7 +196,7 @@ class CreateForm {
       if (!name) return this.#say("A store needs a name.");
       try {
         await this.create(name);
-        this.#close();
+        this.close();
       } catch (problem) {
         this.#say(problem.text);
         this.#name.select();
@@ -200,7 +216,7 @@ class CreateForm {
     this.#name.focus();
   }
 
-  #close() {
+  close() {
     const hadFocus = this.#form.contains(document.activeElement);
     this.#form.hidden = true;
     this.#form.reset();

@@ -5,7 +5,8 @@
 // changes without a gap; what waits is bounded like the rows, so if it overflows, every row older than it goes too.
 
 import { counted, number } from "./format.js";
-import { Row, element } from "./row.js";
+import { element } from "./parts.js";
+import { Row } from "./row.js";
 
 const ROWS_MAX = 2_000;
 const CHARS_MAX = 16_000_000;
@@ -111,6 +112,7 @@ export class Tail {
     this.held = this.unseen = this.dropped = 0;
     this.#tabStop = null;
     this.#list.replaceChildren();
+    this.#scroller.classList.remove("has-authors");
     this.isFollowing = true;
     this.#showEdge();
     this.#onChange();
@@ -169,6 +171,7 @@ export class Tail {
       const row = new Row(change, nowMs, this.#act);
       if (isQuiet) row.node.classList.add("is-new");
       this.#keep(row);
+      if (row.by !== undefined) this.#scroller.classList.add("has-authors");
       nodes.append(row.node);
       if (!this.isFollowing && !row.node.hidden) this.unseen += 1;
     }

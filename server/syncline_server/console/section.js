@@ -1,0 +1,43 @@
+// A part of a sheet or page: a heading, what the server lists, and a form that makes another one.
+//
+// The list is read again after every change, so that it shows what holds and not what was asked for.
+
+import { element, textOf } from "./parts.js";
+
+/** Whoever extends this has `read()`, which calls `fill`. */
+export class Section {
+  #list = element("ul", "entries");
+  #error = element("p", "error");
+  #empty;
+
+  constructor(title, empty, formNode) {
+    this.#empty = empty;
+    this.#error.setAttribute("role", "alert");
+    this.node = element("section", "section");
+    this.node.append(element("h3", "", title), this.#list, this.#error, formNode);
+  }
+
+  /** Show one entry for each thing that `list()` brings. */
+  async fill(list, entryOf) {
+    try {
+      const entries = (await list()).map(entryOf);
+      if (!entries.length) entries.push(element("li", "hint", this.#empty));
+      this.#list.replaceChildren(...entries);
+      this.#error.textContent = "";
+    } catch (problem) {
+      this.#list.replaceChildren();
+      this.#error.textContent = textOf(problem);
+    }
+  }
+
+  /** Do something to an entry; say why it was refused. */
+  async act(change) {
+    try {
+      await change();
+    } catch (problem) {
+      this.#error.textContent = textOf(problem);
+      return;
+    }
+    await this.read();
+  }
+}
