@@ -361,12 +361,17 @@ async def test_grants_are_found_by_name_group_prefix_and_for_everyone(office: Of
     everyone = await grant("everyone", "*")
     ending = await grant("user:ada", "team.*", office.now_ms + 100)
     external = await grant("user:jwt:sub", "team.a")
+    of_issuer = await grant("group:jwt:ops", "team.b")
     ada = Principal("ada", "user", frozenset({"staff"}))
     assert directory.grants_for(ada, "team.a") == [named, grouped, everyone, ending]
     assert directory.grants_for(ada, "team.b") == [grouped, everyone, ending]
     assert directory.grants_for(ada, "team") == [everyone]
     assert directory.grants_for(ANONYMOUS, "team.a") == [everyone]
     assert directory.grants_for(Principal("jwt:sub", "external"), "team.a") == [everyone, external]
+    assert directory.grants_for(Principal("jwt:x", "external", frozenset({"jwt:ops"})), "team.b") == [
+        everyone,
+        of_issuer,
+    ]
     told = process.told
     directory.expire()
     office.now_ms += 100
@@ -383,6 +388,7 @@ async def test_grants_are_found_by_name_group_prefix_and_for_everyone(office: Of
         ("role:x", "notes", "reader", GrantLimits()),
         ("user:", "notes", "reader", GrantLimits()),
         ("user:jwt:", "notes", "reader", GrantLimits()),
+        ("group:jwt:", "notes", "reader", GrantLimits()),
         ("user:jwt:a\n", "notes", "reader", GrantLimits()),
         ("user:Ada", "notes", "reader", GrantLimits()),
         ("everyone", "", "reader", GrantLimits()),

@@ -14,7 +14,7 @@ from .error import AccountError
 
 __all__ = ["EXTERNAL", "TITLE_CHARS_MAX", "check_account_name", "check_grantee", "check_pattern", "check_title"]
 
-#: What names of principals that an issuer vouches for begin with. No account can have such a name.
+#: What names of users and groups that an issuer vouches for begin with. No account can have such a name.
 EXTERNAL = "jwt:"
 
 #: A title is shown in one line of a list.
@@ -50,17 +50,15 @@ def check_grantee(to: str) -> tuple[str, str]:
     if to == EVERYONE:
         return EVERYONE, ""
     kind, _, name = to.partition(":")
-    if kind == "group":
-        return kind, check_account_name(name, "group")
-    if kind != "user":
+    if kind not in ("user", "group"):
         raise AccountError(
             "account_invalid", f"{to[:80]!r} is no grantee", hint="use user:NAME, group:NAME or everyone"
         )
-    if name.startswith(EXTERNAL):
-        if len(name) - len(EXTERNAL) not in range(1, _EXTERNAL_CHARS_MAX + 1) or _CONTROL.search(name):
-            raise AccountError("account_invalid", f"{to[:80]!r} is no grantee")
-        return kind, name
-    return kind, check_account_name(name)
+    if not name.startswith(EXTERNAL):
+        return kind, check_account_name(name, kind)
+    if len(name) - len(EXTERNAL) not in range(1, _EXTERNAL_CHARS_MAX + 1) or _CONTROL.search(name):
+        raise AccountError("account_invalid", f"{to[:80]!r} is no grantee")
+    return kind, name
 
 
 def check_pattern(store: str) -> str:

@@ -66,8 +66,9 @@ class Changes:
     def noting(self, before: Before) -> "Changes":
         """Return the same changes, with something that is called once for each before it is written.
 
-        So the audit log has an entry of each change that is made and of none that is refused. If `before` raises,
-        nothing is changed. Of a change that writes nothing, since all is so already, nothing is noted.
+        So the audit log has an entry of each change that is made, and of those that are refused only where the log
+        alone can tell: a name that was used before, a rival who was first. If `before` raises, nothing is changed. Of
+        a change that writes nothing, since all is so already, nothing is noted.
         """
         return Changes(
             self._follower,

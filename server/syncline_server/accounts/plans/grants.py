@@ -77,9 +77,9 @@ def check_role(role: str, limits: GrantLimits) -> None:
 
 
 def _exists(registry: Registry, kind: str, name: str) -> bool:
-    if kind == "user":
-        return name in registry.users or name.startswith(EXTERNAL)
-    return kind == EVERYONE or name in registry.groups
+    if kind == EVERYONE or name.startswith(EXTERNAL):
+        return True
+    return name in (registry.users if kind == "user" else registry.groups)
 
 
 def is_owner(registry: Registry, name: str, pattern: str, now_ms: int) -> bool:
