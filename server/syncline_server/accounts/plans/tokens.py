@@ -83,9 +83,16 @@ def note_uses(registry: Registry, uses: Mapping[str, int]) -> Plan[None]:
 
 
 def remove_expired(registry: Registry, now_ms: int) -> Plan[int]:
-    """Clear away tokens, grants and invitations whose end is past. The result is how many there are."""
+    """Clear away tokens, grants and invitations whose end is past. The result is how many there are.
+
+    So are tokens without a user: two processes may have made the one and deleted the other at the same time.
+    """
     ended: list[Entry] = [
-        *(token for token in registry.tokens.values() if _is_past(token.expires_ms, now_ms - _EXPIRED_KEPT_MS)),
+        *(
+            token
+            for token in registry.tokens.values()
+            if _is_past(token.expires_ms, now_ms - _EXPIRED_KEPT_MS) or token.user not in registry.users
+        ),
         *(grant for grant in registry.grants.values() if _is_past(grant.expires_ms, now_ms)),
         *(
             invitation
