@@ -10,7 +10,7 @@ help:  ## Show the verbs
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 run: .venv/.server  ## Start a server with a live demo store; ARGS="--port 8000" adds flags
-	$(BIN)/syncline serve --demo $(ARGS)
+	$(BIN)/syncline serve --demo --auth none $(ARGS)
 
 test: .venv/.dev  ## Run every test that this machine can run; what is skipped is listed with its reason
 	$(BIN)/python -m pytest $(ARGS)

@@ -35,7 +35,7 @@ class Server(Process):
     def __init__(self, file: Path, *, port: int | None = None) -> None:
         self.address: Address = ("127.0.0.1", port or free_port())
         command = [
-            *(sys.executable, "-m", "syncline_server", "--log-level", "warning"),
+            *(sys.executable, "-m", "syncline_server", "--log-level", "warning", "--auth", "none"),
             *("--host", self.address[0], "--port", str(self.address[1]), "--store", f"sqlite:///{file.resolve()}"),
         ]
         super().__init__(command, log=file.with_suffix(".log"))

@@ -168,6 +168,11 @@ class ProtocolError(Exception):
     def __str__(self) -> str:
         return f"{self.message} ({self.code})" + (f"; {self.hint}" if self.hint else "")
 
+    @property
+    def text(self) -> str:
+        """Message and hint, for where the code stands beside them."""
+        return self.message + (f"; {self.hint}" if self.hint else "")
+
 
 class LocalProtocolError(ProtocolError):
     """The caller asked a session for something that its state does not allow. The state is unchanged."""

@@ -183,7 +183,7 @@ class ServerSession:
             return None
 
     def _answer_error(self, error: RemoteProtocolError) -> None:
-        self._send(Error(error.code, _text_of(error), ERROR_CODES[error.code].retry, error.request_id))
+        self._send(Error(error.code, error.text, ERROR_CODES[error.code].retry, error.request_id))
         if isinstance(error, FrameInvalid):
             self._invalid_frames += 1
             if self._invalid_frames >= _INVALID_FRAMES_MAX:
@@ -267,7 +267,7 @@ class ServerSession:
     def refuse_hello(self, error: RemoteProtocolError) -> None:
         """Answer HELLO with a refusal, and close."""
         assert error.close is not None
-        self._send(Error(error.code, _text_of(error), ERROR_CODES[error.code].retry))
+        self._send(Error(error.code, error.text, ERROR_CODES[error.code].retry))
         self.close(error.close, error.message)
 
     def authenticated(self, user: str | None, expires_ms: int | None) -> None:
@@ -276,7 +276,7 @@ class ServerSession:
 
     def refuse_auth(self, error: RemoteProtocolError) -> None:
         """Answer AUTH with a refusal; the connection goes on with the credentials that it has."""
-        self._send(Error(error.code, _text_of(error), ERROR_CODES[error.code].retry))
+        self._send(Error(error.code, error.text, ERROR_CODES[error.code].retry))
 
     def expiring(self, expires_ms: int) -> None:
         """Announce the end of the credentials."""
@@ -419,7 +419,3 @@ def _check_subscribe(message: Subscribe) -> None:
         parse_cursor(message.after)
     if message.known is not None:
         Lineage.parse(message.known)
-
-
-def _text_of(error: RemoteProtocolError) -> str:
-    return error.message + (f"; {error.hint}" if error.hint else "")

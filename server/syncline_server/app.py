@@ -17,24 +17,33 @@ from starlette.applications import Starlette
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
+from .access.gate import OPEN_GATE
+from .accounts.admission import Admission, AdmissionLimits
+from .accounts.gate import Authenticate
+from .accounts.opening import AccountsOffice
 from .demo import keep_demo_filling
 from .hub import Clock, Hub
 from .log import Log, get_log
+from .meter import Meter
 from .metrics import ServerCollector
 from .origin import parse_origins
 from .routes import exception_handlers, http_routes
-from .settings import Settings
+from .settings import Settings, SettingsError
 from .storage import open_storage
 from .storage.base import Storage
 from .websocket import serve_websocket
 
-__all__ = ["create_app", "hub_of", "lifespan_of"]
+__all__ = ["create_app", "hub_of", "lifespan_of", "setup_code_of", "start"]
 
 _TICK_S = 1.0
 
 
 def create_app(
-    settings: Settings | None = None, *, storage: Storage | None = None, log: Log | None = None
+    settings: Settings | None = None,
+    *,
+    storage: Storage | None = None,
+    log: Log | None = None,
+    authenticate: Authenticate | None = None,
 ) -> Starlette:
     """Make the application.
 
@@ -42,14 +51,26 @@ def create_app(
         settings: as for `syncline serve`; host, port and logging are the caller's business here.
         storage: a storage of the caller's own, instead of the one that `settings.store` names.
         log: where events go, instead of to what structlog is configured for in this process.
+        authenticate: a function of the caller's own that says who comes with a token that is none of this server's:
+            given the token and where it came from, it returns a `Principal` of the kind `external`, or None; it may be
+            a coroutine. Accounts, grants and everything else are as without it.
+
+    Raises:
+        SettingsError: `authenticate` is given, but nobody has to log in.
     """
     settings = settings or Settings()
+    storage, log = storage or open_storage(settings.store), log or get_log()
+    clock = Clock(now=time.monotonic, now_ms=lambda: time.time_ns() // 1_000_000)
+    office = _office(settings, storage, log, clock, authenticate)
     hub = Hub(
-        storage or open_storage(settings.store),
-        Clock(now=time.monotonic, now_ms=lambda: time.time_ns() // 1_000_000),
-        log or get_log(),
+        storage,
+        clock,
+        log,
         tail_bytes_max=settings.tail_bytes,
         stall_timeout_s=settings.stall_timeout_s,
+        gate=OPEN_GATE if office is None else office.gate,
+        authority=None if office is None else office.authority,
+        admission=Admission(_admission_limits(settings)),
     )
     server = f"syncline/{version('syncline')}"
     registry = CollectorRegistry()
@@ -57,35 +78,92 @@ def create_app(
 
     origins = parse_origins(settings.origins)
 
+    def meter() -> Meter | None:
+        return None if office is None else Meter(settings.messages_per_s, settings.message_bytes_per_s)
+
     async def websocket(socket: WebSocket) -> None:
-        await serve_websocket(socket, hub, server=server, connections_max=settings.connections_max, origins=origins)
+        await serve_websocket(socket, hub, server=server, origins=origins, meter=meter)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        await hub.start()
-        hub.spawn(_keep_ticking(hub))
+        await start(app)
+        hub.spawn(_keep_ticking(hub, office))
         if settings.demo:
             hub.spawn(keep_demo_filling(hub))
         try:
             yield
         finally:
+            if office is not None:
+                await office.close()
             await hub.stop()
 
     routes: list[Route | WebSocketRoute] = [
         WebSocketRoute("/v1/ws", websocket),
-        *http_routes(hub, registry, server=server, settings=settings),
+        *http_routes(
+            hub, registry, server=server, settings=settings, accounts=None if office is None else office.accounts
+        ),
     ]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=exception_handlers(hub, settings))
     # A path has one spelling; a redirect would send a body twice.
     app.router.redirect_slashes = False
     app.state.hub = hub
+    app.state.office = office
     return app
 
 
-async def _keep_ticking(hub: Hub) -> None:
+def _office(
+    settings: Settings, storage: Storage, log: Log, clock: Clock, authenticate: Authenticate | None
+) -> AccountsOffice | None:
+    if settings.auth == "none":
+        if authenticate is not None:
+            raise SettingsError("authenticate is given, but with auth none nobody logs in; use auth accounts")
+        return None
+    return AccountsOffice(storage, settings, log, now=clock.now, now_ms=clock.now_ms, authenticate=authenticate)
+
+
+def _admission_limits(settings: Settings) -> AdmissionLimits:
+    everybody = settings.connections_max
+    if settings.auth == "none":
+        return AdmissionLimits(everybody, everybody, everybody, everybody, everybody)
+    return AdmissionLimits(
+        everybody,
+        settings.connections_per_address_max,
+        settings.connections_per_user_max,
+        settings.pending_max,
+        settings.pending_per_address_max,
+    )
+
+
+async def start(app: Starlette) -> None:
+    """Open the storage and the accounts of an application, unless that was done; its lifespan does so too.
+
+    Raises:
+        StorageError: one of them cannot be opened.
+    """
+    hub, office = hub_of(app), _office_of(app)
+    if await hub.start() and office is not None:
+        await office.open(hub)
+
+
+async def _keep_ticking(hub: Hub, office: AccountsOffice | None) -> None:
     while True:
         await asyncio.sleep(_TICK_S)
         hub.tick()
+        if office is not None:
+            await office.tick()
+
+
+def _office_of(app: Starlette) -> AccountsOffice | None:
+    return cast(AccountsOffice | None, app.state.office)
+
+
+def setup_code_of(app: Starlette) -> str | None:
+    """Return the code with which the first administrator is made; None if there is one, or nobody has to log in.
+
+    It is good until this process ends. Hand it to the operator only: `/#setup=CODE` opens the console's form for it.
+    """
+    office = _office_of(app)
+    return None if office is None else office.setup_code
 
 
 def hub_of(app: Starlette) -> Hub:

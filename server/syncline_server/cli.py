@@ -64,18 +64,29 @@ def _serve(config: Path | None, **flags: Any) -> None:
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     try:
-        run(settings, listener, lambda: _greet(url, settings))
-    except StorageError as error:
+        run(settings, listener, lambda setup_code: _greet(url, settings, setup_code))
+    except (StorageError, SettingsError) as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(4)
 
 
-def _greet(url: str, settings: Settings) -> None:
+def _greet(url: str, settings: Settings, setup_code: str | None) -> None:
     store = DEMO_STORE if settings.demo else "notes"
     command = _command_line() + ("" if url == _CLIENT_DEFAULT else f" --url {url}")
     first = f"{command} tail {store}" if settings.demo else f"{command} stores create {store}"
     click.echo(f"Syncline is ready at {url}  (stores in {settings.store}; Ctrl-C stops it)")
-    click.echo(f"Open {url}/ in a browser, or in another terminal:")
+    if setup_code is not None:
+        click.echo("Nobody can log in yet. Make the first administrator: open")
+        click.echo(f"  {url}/#setup={setup_code}")
+        click.echo("or run this in another terminal; the code is good once, until the server stops:")
+        click.echo(f"  {command} setup {setup_code}")
+        sys.stdout.flush()
+        return
+    if settings.auth == "accounts":
+        click.echo(f"Open {url}/ in a browser and log in, or in another terminal:")
+        click.echo(f"  {command} login")
+    else:
+        click.echo(f"Open {url}/ in a browser, or in another terminal:")
     click.echo(f"  {first}")
     click.echo(f"""  {command} add {store} '{{"hello": "world"}}'""")
     click.echo(f"  {command} doctor" if settings.demo else f"  {command} tail {store}")

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from syncline_protocol.transaction import Transaction
 
+from .access.principal import Principal
 from .log import Log
 from .metrics import Counts
 from .storage.base import Appended, Commit, Outcome, Storage, StorageError, StorageFull, StorageUnavailable
@@ -35,6 +36,10 @@ _REOPEN_S = 0.5
 
 class Writer(Protocol):
     """Who submits transactions and is told what became of them; a `Connection` is one."""
+
+    @property
+    def principal(self) -> Principal:
+        """In whose name he writes."""
 
     def answered(self, answers: "list[tuple[int, Transaction, Answer]]") -> None:
         """Take the answers of one append to all the transactions of this writer in it."""
@@ -98,6 +103,21 @@ class Committer:
         self._waiting.append((transaction, writer, request_id))
         self._wake.set()
         self._idle.clear()
+
+    def revise(self, judge: Callable[[Transaction, Writer], Transaction | StorageError]) -> None:
+        """Judge everything anew that waits and is not in an append yet; what gets an error goes no further."""
+        refused: list[tuple[Transaction, Writer, int]] = []
+        errors: list[Answer] = []
+        kept: list[tuple[Transaction, Writer, int]] = []
+        for transaction, writer, request_id in self._waiting:
+            judged = judge(transaction, writer)
+            if isinstance(judged, StorageError):
+                refused.append((transaction, writer, request_id))
+                errors.append(judged)
+            else:
+                kept.append((judged, writer, request_id))
+        self._waiting = kept
+        self._answer(refused, errors)
 
     def suspect(self, error: StorageUnavailable) -> None:
         """Open the storage anew: something beside an append failed, and left it in an unknown state.

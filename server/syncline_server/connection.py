@@ -7,11 +7,9 @@ batches is: its heartbeats, acks and UNSUBSCRIBE must not wait for the end of a 
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING
 
-from syncline_protocol.cursor import Cursor
 from syncline_protocol.errors import CloseCode, RemoteProtocolError
 from syncline_protocol.messages import EndReason, Fetch, Subscribe, WriteResult
 from syncline_protocol.server import (
@@ -24,20 +22,26 @@ from syncline_protocol.server import (
     UnsubscribeRequested,
     WriteRequested,
 )
+from syncline_protocol.states import SessionState
 from syncline_protocol.transaction import Transaction
 
+from .access.gate import Visitor
+from .access.principal import Principal
+from .accounts.admission import Seat
+from .answers import error_code_of, result_of
 from .committer import Answer
 from .feed import Subscription
-from .storage.base import Outcome, StorageError, StorageFull, StorageUnavailable, StoreMismatch, StoreUnknown
+from .fetches import Fetches
+from .login import Credentials, Login, Standing
+from .meter import Meter
+from .storage.base import StorageError, StoreMismatch, StoreUnknown
 from .transport import Transport
 
 if TYPE_CHECKING:
-    from .hub import Hub, Opening
+    from .feeds import Opening
+    from .hub import Hub
 
-__all__ = ["Connection", "error_code_of"]
-
-#: A client whose write got no certain answer is asked to wait this long.
-_RETRY_AFTER_MS = 1000
+__all__ = ["Connection"]
 
 #: What a full transport takes of answers on top, before nothing more is read. Far more than a heartbeat and a few acks.
 _ANSWERS_BYTES_MAX = 64 * 1024
@@ -45,36 +49,56 @@ _ANSWERS_BYTES_MAX = 64 * 1024
 #: Writes of so many bytes may wait for an answer: four of the largest, or a full window of small ones.
 _WRITES_BYTES_MAX = 4 * 1024 * 1024
 
-#: FETCHes that wait for their turn; each is one line of text.
-_FETCHES_MAX = 16
+
+#: Nothing came with the upgrade.
+_NO_VISITOR = Visitor()
 
 
 class Connection:
-    """One WebSocket, from accept to close. The transport is set once it is accepted."""
+    """One WebSocket, from accept to close. The transport is set once it is accepted.
+
+    Args:
+        visitor: what came with the upgrade.
+        meter: how often this client may ask; none: as often as it can.
+    """
 
     __slots__ = (
         "_answers_bytes",
         "_closed",
         "_fetches",
-        "_has_room",
+        "_login",
+        "_meter",
         "_paused",
+        "_seat",
         "_stalled_since",
         "_subscriptions",
         "_unsent_before",
         "_writes_bytes",
         "hub",
         "session",
+        "standing",
         "transport",
     )
 
     transport: Transport
 
-    def __init__(self, session: ServerSession, hub: "Hub") -> None:
+    def __init__(
+        self,
+        session: ServerSession,
+        hub: "Hub",
+        visitor: Visitor = _NO_VISITOR,
+        *,
+        seat: Seat | None = None,
+        meter: Meter | None = None,
+    ) -> None:
         self.session = session
         self.hub = hub
+        self.standing = Standing(hub.authority)
+        self._seat = seat
+        self._meter = meter
+        self._login = Login(session, hub, self.standing, visitor, seat, done=self._logged_in, later=self._spawn)
         self._subscriptions: dict[int, Subscription] = {}
-        self._fetches: deque[Fetch] = deque()
-        self._has_room: asyncio.Future[None] | None = None
+        self._fetches = Fetches(self, hub.feeds.fill)
         self._answers_bytes = 0
         self._writes_bytes = 0
         self._closed = False
@@ -92,13 +116,15 @@ class Connection:
         self.hub.left(self)
         self.session.close(1006)
         self._closed = True
+        if self._seat is not None:
+            self._seat.leave()
         self._leave_feeds()
 
     def _leave_feeds(self) -> None:
         for subscription in self._subscriptions.values():
             subscription.feed.remove(subscription)
         self._subscriptions.clear()
-        self._note_room()
+        self._fetches.end()
 
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:
@@ -115,13 +141,10 @@ class Connection:
             self.flush()
             return
         event = self.session.receive(payload, self.hub.now())
-        if event is None:
+        if event is None or not self._is_within_rate(event, len(payload)):
             self.flush()
         elif type(event) is WriteRequested:
-            self.hub.submit(event.transaction, self, event.id)
-            self._writes_bytes += len(payload)
-            if not self._may_read:
-                self._pause()
+            self._write(event, len(payload))
         else:
             self._carry_out(event)
 
@@ -129,6 +152,49 @@ class Connection:
         """Take a binary message: there is none in this subprotocol (PROTOCOL 2)."""
         self.session.close(1003, "this subprotocol has text frames only")
         self.flush()
+
+    def _write(self, event: WriteRequested, size: int) -> None:
+        transaction = event.transaction
+        rights = self.standing.rights(transaction.store)
+        if rights.view is None:
+            self._refuse_access(event.id, transaction.store)
+            return
+        if rights.writes_per_s is not None:
+            wait_s = self.hub.writes_wait_s(self.principal, transaction.store, rights.writes_per_s)
+            if wait_s:
+                self._put_off(event.id, wait_s, "the grant allows fewer writes a second")
+                return
+        self.hub.submit(rights.guard(transaction), self, event.id)
+        self._writes_bytes += size
+        if not self._may_read:
+            self._pause()
+
+    def _put_off(self, request_id: int, wait_s: float, message: str) -> None:
+        """Answer a write that came too early."""
+        self.hub.counts.refused["rate"] += 1
+        after_ms = int(wait_s * 1000) + 1
+        self.session.wrote([WriteResult(request_id, "retry", code="rate_limited", message=message, after_ms=after_ms)])
+        self.flush()
+
+    def _is_within_rate(self, event: ServerEvent, size: int) -> bool:
+        """Take note of a message; answer it, if there were too many."""
+        if self._meter is None:
+            return True
+        wait_s = self._meter.take(size, self.hub.now())
+        if not wait_s:
+            return True
+        message = "too many messages in a short time"
+        match event:
+            case WriteRequested(request_id):
+                self._put_off(request_id, wait_s, message)
+            case SubscribeRequested(request) | FetchRequested(request):
+                self.refuse(request.id, "rate_limited", message, after_ms=int(wait_s * 1000) + 1)
+            case _:
+                # What ends something, or keeps the connection, costs little and is never put off.
+                return True
+        if self._meter.is_flooded:
+            self.session.close(CloseCode.RATE_LIMITED, message)
+        return False
 
     def on_full(self) -> None:
         """The peer reads slower than we write: its subscriptions lag."""
@@ -139,20 +205,14 @@ class Connection:
         """There is room again."""
         self._stalled_since = None
         self._answers_bytes = 0
-        if self._has_room is not None:
-            # A FETCH goes first, as its subscription would fill the transport again before its turn; see `_fetch`.
-            self._note_room()
-        else:
-            self._advance()
+        if not self._fetches.drained():
+            self.advance()
         self._resume_if_possible()
 
-    def _advance(self) -> None:
+    def advance(self) -> None:
+        """Let the subscriptions write what they have."""
         for subscription in self.subscriptions:
             subscription.advance()
-
-    def _note_room(self) -> None:
-        if self._has_room is not None and not self._has_room.done():
-            self._has_room.set_result(None)
 
     @property
     def _may_read(self) -> bool:
@@ -160,7 +220,7 @@ class Connection:
             self.session.in_flight < self.session.limits.in_flight_max
             and self._writes_bytes < _WRITES_BYTES_MAX
             and self._answers_bytes < _ANSWERS_BYTES_MAX
-            and len(self._fetches) < _FETCHES_MAX
+            and self._fetches.are_few
         )
 
     def _pause(self) -> None:
@@ -178,24 +238,26 @@ class Connection:
 
     def _carry_out(self, event: ServerEvent) -> None:
         match event:
-            case Opened():
-                self.session.welcome()
-                self.flush()
-            case AuthRequested():
-                self.session.authenticated(None, None)
-                self.flush()
+            case Opened(_, token):
+                self._login.greet(token)
+            case AuthRequested(token):
+                self._login.authenticate(token)
             case SubscribeRequested(request):
-                opening = self.hub.resume_at_hand(request)
+                view = self.standing.rights(request.store).view
+                opening = None if view is None else self.hub.feeds.resume_at_hand(request, view)
                 if opening is not None:
                     self._open(request.id, opening)
                 else:
-                    self.hub.spawn(self._answer_later(self._subscribe(request)))
+                    self._spawn(self._subscribe(request))
             case UnsubscribeRequested(request_id):
                 self._unsubscribe(request_id)
             case FetchRequested(request):
-                self._queue_fetch(request)
+                self._fetch(request)
             case WriteRequested():
                 raise AssertionError("writes do not come this way")
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        self.hub.spawn(self._answer_later(work))
 
     async def _answer_later(self, work: Coroutine[object, object, None]) -> None:
         try:
@@ -207,15 +269,23 @@ class Connection:
 
     async def _subscribe(self, request: Subscribe) -> None:
         try:
-            opening = await self.hub.open_subscription(request)
+            opening = await self._opening(request)
         except StorageError as error:
             self.refuse(request.id, error_code_of(error), str(error))
             return
         except RemoteProtocolError as error:
-            self.refuse(request.id, error.code, str(error))
+            self.refuse(request.id, error.code, error.text)
             return
         if self.session.close_code is None:
             self._open(request.id, opening)
+
+    async def _opening(self, request: Subscribe) -> "Opening":
+        """Find out how a subscription begins; anew if rights have changed while the storage was asked."""
+        while True:
+            view = self.standing.view(request.store)
+            opening = await self.hub.feeds.open_subscription(request, view)
+            if self.standing.view(request.store) == view:
+                return opening
 
     def _open(self, request_id: int, opening: "Opening") -> None:
         feed = opening.feed
@@ -223,8 +293,8 @@ class Connection:
             request_id,
             feed=feed.id,
             how=opening.how,
-            at=feed.published.lineage.cursor(opening.at),
-            head=feed.published.cursor,
+            at=feed.cursor(opening.at),
+            head=feed.cursor(feed.published.seq),
             store_id=feed.store_id,
             lineage=feed.published.lineage,
             keep_to=opening.keep_to,
@@ -251,46 +321,88 @@ class Connection:
     def feed_ended(self, subscription: Subscription, reason: EndReason) -> None:
         """Nothing of this subscription follows: say so."""
         del self._subscriptions[subscription.id]
-        at: Cursor = subscription.feed.published.lineage.cursor(subscription.position)
+        at = subscription.feed.cursor(subscription.position)
         self.session.ended(subscription.id, reason, at)
         self.flush()
 
-    def _queue_fetch(self, request: Fetch) -> None:
-        # One after the other: FILLs do not say which FETCH they answer, and only their order does.
-        self._fetches.append(request)
-        if len(self._fetches) == 1:
-            self.hub.spawn(self._answer_later(self._fetch_all()))
+    def _fetch(self, request: Fetch) -> None:
+        if self._fetches.add(request):
+            self._spawn(self._fetches.run())
         if not self._may_read:
             self._pause()
 
-    async def _fetch_all(self) -> None:
-        while self._fetches:
-            await self._fetch(self._fetches[0])
-            self._fetches.popleft()
-            self._advance()
-            self._resume_if_possible()
+    def subscription(self, request_id: int) -> Subscription | None:
+        """Return the subscription that was opened with this id, while it is open."""
+        return self._subscriptions.get(request_id)
 
-    async def _fetch(self, request: Fetch) -> None:
-        subscription = self._subscriptions.get(request.id)
-        if subscription is None:
-            return
+    def fetched(self) -> None:
+        """A FETCH was answered; more may be read."""
+        self._resume_if_possible()
+
+    # --- who, and what he may do ---
+
+    @property
+    def principal(self) -> Principal:
+        """Who the client is."""
+        return self.standing.principal
+
+    def _refuse_access(self, request_id: int, store: str) -> None:
         try:
-            async for payload in self.hub.fill(subscription.feed, request.seqs):
-                await self._wait_for_room()
-                if self._subscriptions.get(request.id) is not subscription:
-                    return
-                self.transport.write(payload)
-                self._advance()
+            self.standing.view(store)
         except StorageError as error:
-            self.refuse(request.id, error_code_of(error), str(error))
+            self.refuse(request_id, error_code_of(error), str(error))
         except RemoteProtocolError as error:
-            self.refuse(request.id, error.code, error.message)
+            self.refuse(request_id, error.code, error.text)
 
-    async def _wait_for_room(self) -> None:
-        while self.transport.full and not self._closed:
-            self._has_room = asyncio.get_running_loop().create_future()
-            await self._has_room
-            self._has_room = None
+    def _logged_in(self, rights_changed: bool) -> None:
+        if rights_changed:
+            self.recheck()
+        self.flush()
+
+    def recheck(self) -> None:
+        """Rights or accounts have changed: end what the client may not see any more, before this returns."""
+        if self._closed or self.session.state in (SessionState.OPENING, SessionState.GREETED):
+            return
+        standing = self.standing
+        principal = self.hub.gate.current(standing.principal)
+        if principal is None:
+            self._close_unauthenticated()
+            return
+        if principal != standing.principal:
+            standing.become(principal, self.hub.now_ms())
+        for subscription in self.subscriptions:
+            feed, view = subscription.feed, standing.rights(subscription.feed.store).view
+            if view != feed.view:
+                feed.remove(subscription)
+                self.feed_ended(subscription, "forbidden" if view is None else "view_changed")
+                self._drop_what_waits()
+
+    def _close_unauthenticated(self) -> None:
+        if self.standing.credentials(self.hub.now_ms()) is Credentials.OVER:
+            self.close(CloseCode.TOKEN_EXPIRED, "the token has expired")
+        else:
+            self.close(CloseCode.UNAUTHENTICATED, "the credentials were taken back")
+        self._drop_what_waits()
+
+    def _drop_what_waits(self) -> None:
+        """Break the connection if the peer does not take what was written before: some of that would still go out.
+
+        What the event loop only gathers for one write is on its way when this looks. The client comes back for what
+        it may have.
+        """
+        asyncio.get_running_loop().call_soon(lambda: self.transport.abort() if self.transport.holds_back else None)
+
+    def _check_expiry(self) -> None:
+        expires_ms = self.standing.principal.expires_ms
+        if expires_ms is None or self._closed:
+            return
+        match self.standing.credentials(self.hub.now_ms()):
+            case Credentials.OVER:
+                self._close_unauthenticated()
+            case Credentials.EXPIRING:
+                self.session.expiring(expires_ms)
+            case Credentials.GOOD:
+                pass
 
     # --- answers ---
 
@@ -303,7 +415,7 @@ class Connection:
             if isinstance(answer, (StoreUnknown, StoreMismatch)):
                 self.refuse(request_id, error_code_of(answer), str(answer))
             else:
-                results.append(_result(request_id, transaction, answer))
+                results.append(result_of(request_id, transaction, answer))
         for result in results:
             self.hub.counts.writes[result.status] += 1
         if results:
@@ -313,11 +425,11 @@ class Connection:
         self.flush()
         self._resume_if_possible()
 
-    def refuse(self, request_id: int, code: str, message: str) -> None:
+    def refuse(self, request_id: int, code: str, message: str, *, after_ms: int | None = None) -> None:
         """Answer a request with an ERROR."""
         if self.session.close_code is None:
             self.hub.counts.errors_sent[code] += 1
-            self.session.refuse(request_id, code, message)
+            self.session.refuse(request_id, code, message, after_ms=after_ms)
             self.flush()
 
     def flush(self) -> None:
@@ -356,7 +468,8 @@ class Connection:
         if self._paused:
             self.session.heard(now)
         if self.session.tick(now):
-            self.session.heartbeat({s.feed.store: s.feed.tail.head.cursor for s in self._subscriptions.values()})
+            self.session.heartbeat({s.feed.store: s.feed.head_cursor for s in self._subscriptions.values()})
+        self._check_expiry()
         self.flush()
         self._check_progress(now)
 
@@ -380,30 +493,3 @@ def _is_utf8(payload: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def error_code_of(error: StorageError) -> str:
-    """Return the wire code for what a storage raised."""
-    match error:
-        case StoreUnknown():
-            return "store_unknown"
-        case StoreMismatch():
-            return "store_mismatch"
-        case StorageFull():
-            return "storage_full"
-        case _:
-            return "storage_unavailable"
-
-
-def _result(request_id: int, transaction: Transaction, answer: Answer) -> WriteResult:
-    if isinstance(answer, StorageUnavailable):
-        return WriteResult(
-            request_id, "retry", code=error_code_of(answer), message=answer.message, after_ms=_RETRY_AFTER_MS
-        )
-    assert isinstance(answer, Outcome), answer
-    if transaction.single:
-        op = answer.ops[0]
-        return WriteResult(
-            request_id, op.status, op.seq, answer.at, op.deleted, code=op.code, message=op.message, head=answer.head
-        )
-    return WriteResult(request_id, answer.status, at=answer.at, ops=answer.ops, head=answer.head)

@@ -68,6 +68,10 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
     def unsent_bytes(self) -> int:
         return self.transport.get_write_buffer_size() + _unacknowledged_bytes(self.transport.get_extra_info("socket"))
 
+    @property
+    def holds_back(self) -> bool:
+        return bool(self.transport.get_write_buffer_size())
+
     def pause_reading(self) -> None:
         self._held = True
         if not self.read_paused and not self.transport.is_closing():

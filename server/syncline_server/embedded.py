@@ -57,7 +57,7 @@ class EmbeddedServer:
     def start(self) -> None:
         """Begin a run. Raises StorageError if the file cannot be opened."""
         assert self._run is None
-        app = create_app(Settings(store="memory:"), storage=self._log.storage(), log=get_guest_log())
+        app = create_app(Settings(store="memory:", auth="none"), storage=self._log.storage(), log=get_guest_log())
         run = ServerThread(app, listen(_HOST, self.port), http=self._greet, ws=_Socket)
         run.start()
         self._run = run

@@ -1,4 +1,4 @@
-"""Fan-out of one feed: what the subscribers of one (store, view) share.
+"""Fan-out of one feed: what the subscribers of one (store, view) share. `part` has what is special about narrow views.
 
 There is no queue and no task per subscriber. A subscription is a cursor on a shared log and is in one of two states:
 *live*, at the published position, and then gets the shared frame written straight to its transport in each round; or
@@ -15,14 +15,15 @@ from functools import partial
 from typing import Protocol
 
 from syncline_protocol.codec import encode
-from syncline_protocol.cursor import Seq
+from syncline_protocol.cursor import Cursor, Seq
 from syncline_protocol.digest import digest_text
 from syncline_protocol.messages import Behind, CaughtUp, EndReason
 
+from .access.view import FULL, View
 from .frame import Frame
 from .framecache import FrameCache
 from .metrics import Counts
-from .storage.base import Chunk, Commit, Head, Storage, StorageError, StorageUnavailable, StoreInfo, StoreUnknown
+from .storage.base import Chunk, Head, Storage, StorageError, StorageUnavailable, StoreInfo, StoreUnknown
 from .tail import Tail
 from .transport import Transport
 from .turns import Turns
@@ -74,6 +75,8 @@ class Feed:
         info: the store, freshly read; the feed follows it from this head on.
         cache: frames of catch-ups, shared by all feeds.
         turns: lets appends go before rounds.
+        tail: the recent log, which all feeds of the store share.
+        view: what part of the store it shows.
     """
 
     def __init__(
@@ -84,11 +87,14 @@ class Feed:
         counts: Counts,
         cache: FrameCache,
         turns: Turns,
+        tail: Tail,
+        view: View = FULL,
     ) -> None:
         self.id = feed_id
         self.store = info.name
         self.store_id = info.store_id
-        self.tail = Tail(info.head)
+        self.tail = tail
+        self.view = view
         self.published: Head = info.head
         self.subscriptions: set[Subscription] = set()
         self._live: dict[Subscription, None] = {}
@@ -112,14 +118,18 @@ class Feed:
 
     # --- publishing ---
 
-    def commit(self, commit: Commit) -> None:
-        """Take a commit that is durable; a round will publish it."""
-        self.tail.extend(commit)
+    def extended(self) -> None:
+        """The tail has got what is durable; a round will publish it."""
         self._schedule_round()
 
-    def trim_tail(self, bytes_max: int) -> None:
-        """Keep at most so much of the recent log in memory, besides what is not published yet."""
-        self.tail.trim(bytes_max, self.published.seq)
+    def cursor(self, seq: Seq) -> Cursor:
+        """Return the name of a position in this view."""
+        return self.published.lineage.cursor(seq, self.view.token)
+
+    @property
+    def head_cursor(self) -> Cursor:
+        """The name of the newest position of the log, published or not."""
+        return self.tail.head.lineage.cursor(self.tail.head.seq, self.view.token)
 
     def _schedule_round(self) -> None:
         if self._round_scheduled or self._round_running or self._ended:
@@ -130,7 +140,7 @@ class Feed:
     def _begin_round(self) -> None:
         """Publish everything up to the tail's head, to those who are live now."""
         self._round_scheduled = False
-        after, head = self.published.seq, self.tail.head
+        after, head = self.published.seq, self._head_to_publish()
         if after == head.seq or self._ended:
             return
         self.published = head
@@ -142,13 +152,21 @@ class Feed:
         self._round_running = True
         self._write_slice(frames, list(self._live), 0)
 
+    def _head_to_publish(self) -> Head:
+        """Return what the round publishes: where the log stands now."""
+        return self.tail.head
+
     def _frames(self, after: Seq, head: Head) -> list[Frame]:
         frames = []
         while after < head.seq:
             to, texts = self.tail.texts(after, head.seq)
-            frames.append(Frame(self.id, head.lineage, after, to, texts))
+            frames.append(self._frame(after, to, texts, complete=True))
             after = to
         return frames
+
+    def _frame(self, after: Seq, to: Seq, texts: list[bytes], *, complete: bool) -> Frame:
+        lineage, view = self.published.lineage, self.view
+        return Frame(self.id, lineage, after, to, view.texts(texts), complete=complete, view=view.token)
 
     def _write_slice(self, frames: list[Frame], targets: list[Subscription], start: int) -> None:
         end = start + _SLICE
@@ -217,7 +235,8 @@ class Feed:
         if not subscription.caught_up:
             subscription.caught_up = True
             head = self.published
-            subscription.transport.write(encode(CaughtUp(self.id, head.cursor, head.count, digest_text(head.digest))))
+            at = self.cursor(head.seq)
+            subscription.transport.write(encode(CaughtUp(self.id, at, head.count, digest_text(head.digest))))
         if subscription.transport.full:
             self.fall_behind(subscription)
 
@@ -225,9 +244,8 @@ class Feed:
         # What the storage sends may leave out pairs, so it is only consistent again at the next CAUGHT_UP.
         if subscription.caught_up:
             subscription.caught_up = False
-            lineage = self.published.lineage
-            at = lineage.cursor(subscription.position)
-            subscription.transport.write(encode(Behind(self.id, at, self.published.cursor)))
+            at, head = self.cursor(subscription.position), self.cursor(self.published.seq)
+            subscription.transport.write(encode(Behind(self.id, at, head)))
 
     # --- reading what is not at hand ---
 
@@ -238,7 +256,7 @@ class Feed:
         if after < self.tail.base:
             return None
         to, texts = self.tail.texts(after, self.published.seq)
-        frame = Frame(self.id, self.published.lineage, after, to, texts)
+        frame = self._frame(after, to, texts, complete=True)
         self._cache.keep(self.id, frame)
         return frame
 
@@ -300,7 +318,7 @@ class Feed:
         chunk: Chunk = await self._storage.read(self.store, after, published.seq)
         self._require_followed()
         self._counts.cold_reads += 1
-        frame = Frame(self.id, published.lineage, after, chunk.to, [row.text for row in chunk.rows])
+        frame = self._frame(after, chunk.to, [row.text for row in chunk.rows], complete=chunk.is_complete)
         self._cache.keep(self.id, frame)
         return frame
 
@@ -323,7 +341,11 @@ class Feed:
 
     async def settled(self) -> None:
         """Return when everything that is durable now is published too, or the feed has ended."""
-        await self.wait_above(Seq(self.tail.head.seq - 1))
+        await self.reached(self.tail.head.seq)
+
+    async def reached(self, at: Seq) -> None:
+        """Return when the position is published, or the feed has ended."""
+        await self.wait_above(Seq(at - 1))
 
     # --- the end ---
 

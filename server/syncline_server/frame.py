@@ -16,17 +16,28 @@ class Frame:
     """The changes of the interval (after, to] of one feed, encoded.
 
     `texts` are the encoded changes, for the HTTP twins, which wrap the same changes in another envelope. A frame is
-    `complete` if it has every change of its interval, and leaves out no pair that has died since.
+    `complete` if it has every change of its interval that its view shows, and leaves out no pair that has died since;
+    if that is not said, every change is shown. `view` is the token that its cursors carry.
     """
 
     __slots__ = ("after", "complete", "payload", "texts", "to", "wire")
 
-    def __init__(self, feed: str, lineage: Lineage, after: Seq, to: Seq, texts: Sequence[bytes]) -> None:
+    def __init__(
+        self,
+        feed: str,
+        lineage: Lineage,
+        after: Seq,
+        to: Seq,
+        texts: Sequence[bytes],
+        *,
+        complete: bool | None = None,
+        view: str | None = None,
+    ) -> None:
         self.after = after
         self.to = to
         self.texts = texts
-        self.complete = len(texts) == to - after
-        self.payload = batch_frame(feed, lineage.cursor(after), lineage.cursor(to), texts)
+        self.complete = len(texts) == to - after if complete is None else complete
+        self.payload = batch_frame(feed, lineage.cursor(after, view), lineage.cursor(to, view), texts)
         self.wire = text_frame(self.payload)
 
     @property

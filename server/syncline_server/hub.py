@@ -1,45 +1,38 @@
 """The engine behind every connection and route: stores, feeds, writes, the clock's second hand, the drain.
 
-Owns the feeds and the connections and is the one place where a request of any kind reaches the storage. It leaves the
-bytes to `storage`, the order of a commit to `committer`, fan-out to `feed`, and sockets to whoever implements
-`Transport`. Everything runs on one event loop.
+Owns the connections and is the one place where a request of any kind reaches the storage. It leaves the bytes to
+`storage`, the order of a commit to `committer`, who reads what from where to `feeds`, who may do what to `authority`,
+and sockets to whoever implements `Transport`. Everything runs on one event loop.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from syncline_protocol.codec import encode, fill_frame
-from syncline_protocol.cursor import NOW, START, Lineage, Resume, Resumption, Rewind, Seq, decide_resume, parse_cursor
 from syncline_protocol.errors import CloseCode
-from syncline_protocol.messages import EndReason, Live, ResumeHow, Subscribe
-from syncline_protocol.ranges import Range, format_ranges, parse_ranges
-from syncline_protocol.server import FETCH_RANGES_MAX
 from syncline_protocol.transaction import Transaction
 from syncline_protocol.values import check_store_name
 
+from .access.authority import Authority
+from .access.gate import OPEN_GATE, Gate
+from .access.principal import OPEN, Principal
+from .accounts.admission import Admission
+from .accounts.throttle import TokenBucket
 from .committer import Answer, Committer, Writer
 from .connection import Connection
-from .feed import Feed
-from .framecache import FrameCache
+from .feeds import Feeds
 from .log import Log
 from .metrics import Counts, Gauges
-from .storage.base import Commit, Storage, StorageError, StorageUnavailable, StoreInfo, StoreMismatch, StoreUnknown
+from .storage.base import Commit, Storage, StorageUnavailable, StoreInfo, StoreUnknown
 from .turns import Turns
 
-__all__ = ["Clock", "Hub", "Opening", "Waiting"]
+__all__ = ["Clock", "Hub", "Waiting"]
 
 T = TypeVar("T")
 
-#: A LIVE frame names at most so many ranges, which is below 64 KiB of text.
-_LIVE_RANGES = 2000
-
-#: Frames of catch-ups that are kept for others who come by, over all feeds.
-_CACHE_BYTES_MAX = 16 * 1024 * 1024
-
-#: A client's word alone makes a store mint at most one incarnation in this time.
-_DISTRUST_INTERVAL_S = 60.0
+#: Writers with a bound on their writes that are remembered; beyond it all begin anew, which gives each a small burst.
+_BUCKETS_MAX = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +43,14 @@ class Clock:
     now_ms: Callable[[], int]
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """How a subscription begins: on which feed, at which position, and what is sent before the first batch."""
-
-    feed: Feed
-    how: ResumeHow
-    at: Seq
-    keep_to: Seq | None = None
-    live_frames: tuple[bytes, ...] = ()
-
-
 class Waiting(Protocol):
     """A request that goes on until something happens; a stream or a long poll is one."""
 
     def stop(self) -> None:
         """Come to an end soon: the server drains."""
+
+    def recheck(self) -> None:
+        """Rights have changed: come to an end at once if what is waited for may not be seen any more."""
 
 
 class Hub:
@@ -73,10 +58,22 @@ class Hub:
     storage: the log; the hub opens and closes it.
     tail_bytes_max: how much of the recent logs of all stores together is kept in memory.
     stall_timeout_s: a subscriber whose socket takes nothing for so long is closed.
+    gate: says who somebody is.
+    authority: says what he may do.
+    admission: says how many may be there.
     """
 
     def __init__(
-        self, storage: Storage, clock: Clock, log: Log, *, tail_bytes_max: int, stall_timeout_s: float
+        self,
+        storage: Storage,
+        clock: Clock,
+        log: Log,
+        *,
+        tail_bytes_max: int,
+        stall_timeout_s: float,
+        gate: Gate = OPEN_GATE,
+        authority: Authority | None = None,
+        admission: Admission | None = None,
     ) -> None:
         self.storage = storage
         self.counts = Counts()
@@ -87,15 +84,14 @@ class Hub:
         self.now_ms = clock.now_ms
         self.log = log
         self.draining = False
-        self._tail_bytes_max = tail_bytes_max
-        self._tail_bytes = 0
-        self._cache = FrameCache(_CACHE_BYTES_MAX)
+        self.gate = gate
+        self.admission = admission or Admission()
+        self.authority = authority or Authority(lambda principal, store: [])
+        #: Called with each commit before it is published or acknowledged.
+        self.on_commit: list[Callable[[Commit], None]] = []
+        self._write_buckets: dict[tuple[str, str], TokenBucket] = {}
         self._turns = Turns(clock.now)
-        self._feeds: dict[str, Feed] = {}
-        self._openings: dict[str, asyncio.Task[Feed]] = {}
-        self._unclaimed: dict[str, list[Commit]] = {}
-        self._feeds_made = 0
-        self._distrusted_at: dict[str, float] = {}
+        self.feeds = Feeds(storage, self.counts, log, self._turns, clock.now, tail_bytes_max=tail_bytes_max)
         self._tasks: set[asyncio.Task[None]] = set()
         self._nobody = asyncio.Event()
         self._started = False
@@ -112,24 +108,23 @@ class Hub:
 
     # --- life ---
 
-    async def start(self) -> None:
-        """Open the storage and begin to work, unless that was done. Raises what `Storage.open` raises."""
+    async def start(self) -> bool:
+        """Open the storage and begin to work. Returns False if that was done before. Raises as `Storage.open`."""
         if self._started:
-            return
+            return False
         await self.storage.open()
         self._started = True
         self._committer.start()
         self.log.info("storage_open", storage=self.storage.description)
+        return True
 
     async def stop(self) -> None:
         """Commit what was taken, let go of everything, close the storage."""
         for task in list(self._tasks):
             task.cancel()
         await self._committer.stop()
-        await asyncio.gather(*self._tasks, *self._openings.values(), return_exceptions=True)
-        for feed in self._feeds.values():
-            await feed.close()
-        self._feeds.clear()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.feeds.close()
         await self.storage.close()
 
     @property
@@ -156,6 +151,7 @@ class Hub:
     def tick(self) -> None:
         """Let every connection act on its deadlines. Call it about once a second."""
         now = self.now()
+        self.feeds.tick(now)
         for connection in list(self.connections):
             try:
                 connection.tick(now)
@@ -205,13 +201,13 @@ class Hub:
 
     def gauges(self) -> Gauges:
         """Return what goes up and down, as it is now."""
-        feeds = self._feeds.values()
+        feeds = self.feeds.all()
         live = sum(feed.live_count for feed in feeds)
         return Gauges(
             connections=len(self.connections),
             subscriptions={"live": live, "lagging": sum(len(feed.subscriptions) for feed in feeds) - live},
             waiting=len(self.waiting),
-            stores=len(feeds),
+            stores=self.feeds.stores_count,
             unsent_bytes=sum(connection.transport.unsent_bytes() for connection in self.connections),
             ready=self.ready,
         )
@@ -230,13 +226,7 @@ class Hub:
         """Remove a store; its subscriptions end with `store_dropped`."""
         check_store_name(store)
         info = await self._changed(self.storage.drop(store))
-        opening = self._openings.get(store)
-        if opening is not None:
-            # It may have read the store just before, and its feed would follow for ever a log that is no more.
-            await asyncio.wait([opening])
-        feed = self._feeds.get(store)
-        if feed is not None and feed.store_id == info.store_id:
-            self._end(feed, "store_dropped")
+        await self.feeds.dropped(info)
         self.log.info("store_dropped", store=store, store_id=info.store_id)
         return info
 
@@ -254,204 +244,60 @@ class Hub:
         """Take a transaction; the writer will be told what became of it."""
         self._committer.submit(transaction, writer, request_id)
 
-    async def write(self, transaction: Transaction) -> Answer:
-        """Commit one transaction and return its answer, for callers that wait for it."""
+    async def write(self, transaction: Transaction, principal: Principal = OPEN) -> Answer:
+        """Commit one transaction and return its answer, for callers that wait for it.
+
+        Args:
+            principal: who writes; if he loses a right before the commit, the ops that needed it are denied.
+        """
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._committer.submit(transaction, _Waiter(answer), 0)
+        self._committer.submit(transaction, _Waiter(answer, principal), 0)
         return await answer
 
     def _publish(self, commit: Commit) -> None:
-        feed = self._feeds.get(commit.store)
-        if feed is not None:
-            if feed.store_id == commit.store_id and commit.head.seq > feed.tail.head.seq:
-                self._extend(feed, commit)
-        elif commit.store in self._openings:
-            self._unclaimed.setdefault(commit.store, []).append(commit)
-
-    def _extend(self, feed: Feed, commit: Commit) -> None:
-        """Hand a commit to its feed, and take memory from those that were quiet the longest."""
-        self._tail_bytes -= feed.tail.bytes_held
-        feed.commit(commit)
-        self._tail_bytes += feed.tail.bytes_held
-        self._feeds[feed.store] = self._feeds.pop(feed.store)
-        for quietest in list(self._feeds.values()) if self._tail_bytes > self._tail_bytes_max else ():
-            self._tail_bytes -= quietest.tail.bytes_held
-            # The busiest keeps half, so that the cost of trimming is paid rarely.
-            quietest.trim_tail(self._tail_bytes_max // 2 if quietest is feed else 0)
-            self._tail_bytes += quietest.tail.bytes_held
-            if self._tail_bytes <= self._tail_bytes_max // 2:
-                break
-
-    def _end(self, feed: Feed, reason: EndReason) -> None:
-        """Let go of a feed, unless that has happened already; another one of its store stays."""
-        if self._feeds.get(feed.store) is feed:
-            del self._feeds[feed.store]
-            self._tail_bytes -= feed.tail.bytes_held
-            feed.end_all(reason)
+        for listener in self.on_commit:
+            listener(commit)
+        self.feeds.publish(commit)
 
     def _recheck(self) -> "asyncio.Future[None]":
-        return asyncio.ensure_future(self._recheck_feeds())
+        return asyncio.ensure_future(self.feeds.recheck())
 
-    async def _recheck_feeds(self) -> None:
-        """After the storage was opened anew: a feed whose log is not where it was is ended, and its clients resume.
+    # --- rights ---
 
-        Their SUBSCRIBE is then decided by the log as it is now.
-        """
-        for feed in list(self._feeds.values()):
-            try:
-                info = await self.storage.info(feed.store)
-                same = info.store_id == feed.store_id and info.head == feed.tail.head
-            except StorageError:
-                same = False
-            if not same:
-                self._end(feed, "resubscribe")
+    def writes_wait_s(self, principal: Principal, store: str, rate_per_s: float) -> float:
+        """Count a write of a grant that bounds them. Returns 0, or the seconds after which it may come."""
+        key = (principal.name or principal.kind, store)
+        bucket = self._write_buckets.get(key)
+        if bucket is None or bucket.rate_per_s != rate_per_s:
+            if len(self._write_buckets) >= _BUCKETS_MAX:
+                self._write_buckets.clear()
+            bucket = self._write_buckets[key] = TokenBucket(rate_per_s, max(1.0, rate_per_s * 2))
+        return bucket.take(1, self.now())
 
-    # --- feeds ---
+    def rights_changed(self) -> None:
+        """Grants, accounts or tokens have changed: what is not allowed any more ends before this returns."""
+        self.authority.forget()
+        self._committer.revise(self._allowed_now)
+        for connection in list(self.connections):
+            connection.recheck()
+        for waiting in list(self.waiting):
+            waiting.recheck()
 
-    async def feed(self, store: str) -> Feed:
-        """Return the feed of a store.
-
-        Raises:
-            StoreUnknown: the store is not there.
-        """
-        feed = self._feeds.get(store)
-        if feed is not None:
-            return feed
-        opening = self._openings.get(store)
-        if opening is None:
-            opening = asyncio.get_running_loop().create_task(self._open_feed(store))
-            self._openings[store] = opening
-        return await asyncio.shield(opening)
-
-    async def _open_feed(self, store: str) -> Feed:
-        # Commits that happen while the head is read are kept aside; those that the read has seen are left out.
-        try:
-            info = await self.storage.info(store)
-            self._feeds_made += 1
-            feed = Feed(
-                f"f{self._feeds_made}",
-                info,
-                self.storage,
-                self.counts,
-                self._cache,
-                self._turns,
-            )
-            self._feeds[store] = feed
-            for commit in self._unclaimed.pop(store, []):
-                self._publish(commit)
-            return feed
-        finally:
-            self._unclaimed.pop(store, None)
-            del self._openings[store]
-
-    def resume_at_hand(self, request: Subscribe) -> Opening | None:
-        """Decide a SUBSCRIBE from memory alone, if it is an ordinary resume of a store that is followed already.
-
-        This process is the log's only writer, so what it remembers is enough to say that a cursor is valid. Whatever
-        else it may be is for `open_subscription`.
-        """
-        feed = self._feeds.get(request.store)
-        if feed is None or not feed.is_settled or request.store_id not in (None, feed.store_id):
-            return None
-        if request.after == START:
-            return Opening(feed, "resume", Seq(0))
-        published = feed.published
-        if request.after == NOW:
-            return Opening(feed, "resume", published.seq)
-        decision = decide_resume(published.lineage, published.seq, parse_cursor(request.after), None)
-        return Opening(feed, "resume", decision.at) if isinstance(decision, Resume) else None
-
-    async def open_subscription(self, request: Subscribe) -> Opening:
-        """Decide how a SUBSCRIBE goes on (PROTOCOL 5.4).
-
-        Raises:
-            RemoteProtocolError: the request is wrong.
-            StorageError: the store is unknown or not the one that was meant, or the storage failed.
-        """
-        feed = await self.feed(request.store)
-        if request.store_id is not None and request.store_id != feed.store_id:
-            raise StoreMismatch(request.store)
-        # Who was just told that his write is stored finds it in what he subscribes to now.
-        await feed.settled()
-        return await self.resume(feed, request.after, request.known)
-
-    async def resume(self, feed: Feed, after: str, known: str | None) -> Opening:
-        """Decide how a reader of `feed` with this cursor goes on. Raises as `open_subscription`."""
-        if after == START:
-            return Opening(feed, "resume", Seq(0))
-        if after == NOW:
-            return Opening(feed, "resume", feed.published.seq)
-        position = parse_cursor(after)
-        lineage = None if known is None else Lineage.parse(known)
-        head = feed.tail.head
-        decision = decide_resume(head.lineage, head.seq, position, lineage)
-        if not isinstance(decision, Resume):
-            # Proof of lost history or a head that this process has not seen: only the log itself can tell.
-            info = await self.storage.info(feed.store)
-            if info.store_id != feed.store_id:
-                raise StoreUnknown(feed.store)
-            decision = decide_resume(info.head.lineage, info.head.seq, position, lineage)
-            if isinstance(decision, Rewind) and position.incarnation == info.head.lineage.current.incarnation:
-                await self._distrust(feed.store)
-        return await self._opening(feed, decision)
-
-    async def _opening(self, feed: Feed, decision: Resumption) -> Opening:
-        match decision:
-            case Resume(at):
-                await self._published(feed, at)
-                return Opening(feed, "resume", at)
-            case Rewind(keep_to):
-                await self._published(feed, keep_to)
-                live = await self.storage.live_ranges(feed.store, keep_to)
-                return Opening(feed, "rewind", keep_to, keep_to, _live_frames(feed, keep_to, live))
-            case _:
-                return Opening(feed, "snapshot", Seq(0))
-
-    async def _published(self, feed: Feed, at: Seq) -> None:
-        """Wait for the round that publishes `at`: durable, but on its way to the others."""
-        if at > feed.published.seq:
-            await feed.wait_above(Seq(at - 1))
-
-    async def _distrust(self, store: str) -> None:
-        now = self.now()
-        if now - self._distrusted_at.get(store, -_DISTRUST_INTERVAL_S) >= _DISTRUST_INTERVAL_S:
-            self._distrusted_at[store] = now
-            self.log.warning("cursor_ahead_of_log", store=store)
-            await self.storage.distrust(store)
-
-    async def fill(self, feed: Feed, seqs: str) -> AsyncIterator[bytes]:
-        """Yield the FILL frames for the seqs of a FETCH.
-
-        Raises:
-            RemoteProtocolError: `bad_message`.
-            StorageError: the storage failed.
-        """
-        wanted: list[Range] = parse_ranges(seqs, ranges_max=FETCH_RANGES_MAX)
-        while True:
-            rows = await self.storage.fetch(feed.store, wanted, feed.published.seq)
-            wanted = _above(wanted, rows[-1].seq) if rows else []
-            yield fill_frame(feed.id, [row.text for row in rows], last=not wanted)
-            if not wanted:
-                return
-
-
-def _above(ranges: list[Range], seq: Seq) -> list[Range]:
-    return [(Seq(max(first, seq + 1)), last) for first, last in ranges if last > seq]
-
-
-def _live_frames(feed: Feed, upto: Seq, ranges: list[Range]) -> tuple[bytes, ...]:
-    cursor = feed.published.lineage.cursor(upto)
-    starts = range(0, max(len(ranges), 1), _LIVE_RANGES)
-    return tuple(
-        encode(Live(feed.id, cursor, format_ranges(ranges[at : at + _LIVE_RANGES]), at == starts[-1])) for at in starts
-    )
+    def _allowed_now(self, transaction: Transaction, writer: Writer) -> Transaction | StoreUnknown:
+        """Judge again a write that waits for its commit."""
+        principal = self.gate.current(writer.principal)
+        rights = None if principal is None else self.authority.rights(principal, transaction.store)
+        if rights is None or rights.view is None:
+            return StoreUnknown(transaction.store)
+        return rights.guard(transaction)
 
 
 class _Waiter:
     """A writer that is a future, for callers that commit one transaction and wait."""
 
-    def __init__(self, answer: "asyncio.Future[Answer]") -> None:
+    def __init__(self, answer: "asyncio.Future[Answer]", principal: Principal) -> None:
         self._answer = answer
+        self.principal = principal
 
     def answered(self, answers: list[tuple[int, Transaction, Answer]]) -> None:
         if not self._answer.done():

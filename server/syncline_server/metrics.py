@@ -37,6 +37,7 @@ SERIES: tuple[Series, ...] = (
     Series("connections_closed", "counter", "WebSocket connections that this side closed, by close code", "code"),
     Series("frames_received", "counter", "Text frames that came in"),
     Series("errors_sent", "counter", "Requests and frames that were refused with ERROR or a problem, by code", "code"),
+    Series("refused", "counter", "Connections, requests and attempts above a limit, by the limit", "limit"),
     Series("subscribes", "counter", "Subscriptions that were opened, by how they went on", "how"),
     Series("writes", "counter", "Ops that were answered, by status", "status"),
     Series("commits", "counter", "Appends to the storage, each with one flush"),
@@ -78,6 +79,7 @@ class Counts:
     frames_received: int = 0
     http_requests: Counter[str] = field(default_factory=Counter)
     errors_sent: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
     subscribes: Counter[str] = field(default_factory=Counter)
     writes: Counter[str] = field(default_factory=Counter)
     commits: int = 0

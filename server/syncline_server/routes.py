@@ -7,7 +7,10 @@ import msgspec
 from prometheus_client import CollectorRegistry
 from starlette.routing import Route
 
+from .accounts.accounts import Accounts
+from .accounts.throttle import Throttle
 from .asyncapi import asyncapi_document
+from .http.accounts import ACCOUNTS
 from .http.call import Api
 from .http.changes import CHANGES
 from .http.console import console_operations
@@ -27,10 +30,15 @@ from .settings import Settings
 __all__ = ["OPERATIONS", "exception_handlers", "http_routes"]
 
 #: Everything that can be asked for by HTTP.
-OPERATIONS: tuple[Operation, ...] = (*STATUS, *DOCUMENTS, *STORES, *RECORDS, *WALK, *WRITES, *CHANGES)
+OPERATIONS: tuple[Operation, ...] = (*STATUS, *DOCUMENTS, *STORES, *RECORDS, *WALK, *WRITES, *CHANGES, *ACCOUNTS)
+
+#: Users and addresses whose requests are counted, each in about 200 bytes.
+_KEYS_MAX = 50_000
 
 
-def http_routes(hub: Hub, registry: CollectorRegistry, *, server: str, settings: Settings) -> list[Route]:
+def http_routes(
+    hub: Hub, registry: CollectorRegistry, *, server: str, settings: Settings, accounts: Accounts | None
+) -> list[Route]:
     """Return the routes of the application."""
     version = server.partition("/")[2]
     api = Api(
@@ -41,6 +49,8 @@ def http_routes(hub: Hub, registry: CollectorRegistry, *, server: str, settings:
         parse_origins(settings.origins),
         openapi=msgspec.json.encode(openapi_document(OPERATIONS, version=version)),
         asyncapi=msgspec.json.encode(asyncapi_document(version=version)),
+        accounts=accounts,
+        rate=None if accounts is None else Throttle(settings.requests_per_s, settings.requests_per_s * 5, _KEYS_MAX),
     )
     by_path: dict[str, list[Operation]] = {}
     for operation in (*OPERATIONS, *console_operations()):

@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 
 from syncline_protocol.limits import DEFAULT_LIMITS
 
-from .app import create_app, hub_of
+from .app import create_app, hub_of, setup_code_of, start
 from .direct import DirectWebSocket, HeadDeadline
 from .hub import Hub
 from .settings import Settings
@@ -88,12 +88,15 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def config_of(app: Starlette, *, http: Any = HeadDeadline, ws: Any = DirectWebSocket) -> uvicorn.Config:
+def config_of(
+    app: Starlette, *, http: Any = HeadDeadline, ws: Any = DirectWebSocket, proxies: str = ""
+) -> uvicorn.Config:
     """Return what uvicorn has to know to serve the application.
 
     Args:
         http: the protocol class of a connection, or its name.
         ws: that of an upgraded one.
+        proxies: the addresses whose X-Forwarded headers count.
     """
     return uvicorn.Config(
         app,
@@ -106,6 +109,8 @@ def config_of(app: Starlette, *, http: Any = HeadDeadline, ws: Any = DirectWebSo
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=proxies or "",
         backlog=_BACKLOG,
         timeout_graceful_shutdown=int(_GRACEFUL_S),
         timeout_keep_alive=30,
@@ -113,21 +118,21 @@ def config_of(app: Starlette, *, http: Any = HeadDeadline, ws: Any = DirectWebSo
     )
 
 
-def run(settings: Settings, listener: socket.socket, on_started: Callable[[], None]) -> None:
+def run(settings: Settings, listener: socket.socket, on_started: Callable[[str | None], None]) -> None:
     """Serve until SIGTERM or SIGINT; returns after the drain. Raises StorageError if the storage cannot be opened.
 
     Args:
         settings: what to serve.
         listener: from `listen`.
-        on_started: called once requests are taken.
+        on_started: called once requests are taken, with the code that makes the first administrator, if one is needed.
     """
     app = create_app(settings)
-    config = config_of(app)
-    server = _Server(config, hub_of(app), settings, on_started)
+    config = config_of(app, proxies=settings.proxies)
+    server = _Server(config, hub_of(app), settings, lambda: on_started(setup_code_of(app)))
 
     async def serve() -> None:
         # Before uvicorn, which would bury the reason in a traceback; the application's lifespan finds it open.
-        await hub_of(app).start()
+        await start(app)
         await server.serve(sockets=[listener])
 
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:

@@ -29,7 +29,7 @@ __all__ = [
 ENV_PREFIX = "SYNCLINE_"
 
 #: Variables of this prefix that belong to the client and the command line, not to the server.
-CLIENT_VARIABLES = frozenset({"SYNCLINE_URL", "SYNCLINE_TOKEN"})
+CLIENT_VARIABLES = frozenset({"SYNCLINE_TOKEN", "SYNCLINE_URL"})
 
 
 class SettingsError(Exception):
@@ -48,9 +48,17 @@ class Settings:
         "sqlite:///data/syncline.db",
         "Where stores are kept: sqlite:///PATH (relative; four slashes: absolute) or memory:",
     )
-    host: str = _setting("127.0.0.1", "Address to listen on; another than loopback needs --insecure")
+    auth: str = _setting(
+        "accounts", "accounts: everybody has to log in; none: nobody has to, on an address of this machine only"
+    )
+    host: str = _setting("127.0.0.1", "Address to listen on; another than loopback needs --proxies or --insecure")
     port: int = _setting(7171, "Port to listen on; 0 takes a free one")
-    insecure: bool = _setting(False, "Allow an address that is not loopback although nobody has to log in")
+    insecure: bool = _setting(
+        False, "Allow an address that others can reach although no proxy is named: passwords travel without TLS then"
+    )
+    proxies: str = _setting(
+        "", "Addresses of proxies with TLS in front of the server, whose X-Forwarded headers count, comma-separated"
+    )
     log_level: str = _setting("info", "Lowest level that is logged: debug, info, warning or error")
     log_format: str = _setting("auto", "json, text, or auto: text on a terminal, JSON elsewhere")
     demo: bool = _setting(False, "Keep a store `demo` that fills live with recorded earthquakes")
@@ -65,6 +73,25 @@ class Settings:
     connections_max: int = _setting(
         15000, "Sockets and streams at once; a further one is closed with 4001 or refused with 503"
     )
+    connections_per_address_max: int = _setting(1000, "The same for one address, where one has to log in")
+    connections_per_user_max: int = _setting(200, "The same for one user")
+    pending_max: int = _setting(1500, "Sockets that have not said yet who they are")
+    pending_per_address_max: int = _setting(100, "The same for one address")
+    messages_per_s: float = _setting(1000.0, "Messages of one connection a second, on average, where one has to log in")
+    message_bytes_per_s: float = _setting(4 * 1024 * 1024.0, "Their bytes")
+    requests_per_s: float = _setting(200.0, "HTTP requests of one user, or of one address without a login, a second")
+    store_creators: str = _setting("users", "Who may create stores: users or admins")
+    session_days: float = _setting(30.0, "How long a login lasts")
+    jwt_issuer: str = _setting("", "Issuer whose JWTs are taken: what their `iss` must be")
+    jwt_audience: str = _setting("", "What the `aud` of a JWT must be or contain")
+    jwt_algorithms: str = _setting("RS256,ES256", "What JWTs may be signed with, comma-separated")
+    jwt_keys: str = _setting("", "The issuer's key set (JWKS): a URL, or the path of a file")
+    jwt_user_claim: str = _setting("sub", "The claim of a JWT that names the user")
+    jwt_groups_claim: str = _setting("groups", "The claim of a JWT with the user's groups")
+    oidc_issuer: str = _setting("", "OpenID provider at which users can log in: its URL")
+    oidc_client_id: str = _setting("", "What this server is called at the provider")
+    oidc_client_secret_file: str = _setting("", "File with the secret that the provider gave; none for a public client")
+    oidc_scopes: str = _setting("openid profile email", "What the provider is asked for")
 
     def __post_init__(self) -> None:
         _check(self)
@@ -73,6 +100,8 @@ class Settings:
 _CHOICES = {
     "log_level": ("debug", "info", "warning", "error"),
     "log_format": ("auto", "json", "text"),
+    "auth": ("accounts", "none"),
+    "store_creators": ("users", "admins"),
 }
 
 
@@ -90,11 +119,32 @@ def _check(settings: Settings) -> None:
         parse_origins(settings.origins)
     except ValueError as error:
         raise SettingsError(f"origins: {error}") from error
-    if not settings.insecure and not is_loopback(settings.host):
+    _check_reach(settings)
+    _check_issuers(settings)
+
+
+def _check_reach(settings: Settings) -> None:
+    if is_loopback(settings.host):
+        return
+    if settings.auth == "none":
         raise SettingsError(
-            f"host is {settings.host!r}, which others can reach, and nobody has to log in; "
-            "listen on 127.0.0.1, or say --insecure if a proxy or firewall guards the port"
+            f"host is {settings.host!r}, which others can reach, and with auth none nobody has to log in; "
+            "listen on 127.0.0.1, or use --auth accounts"
         )
+    if not settings.proxies and not settings.insecure:
+        raise SettingsError(
+            f"host is {settings.host!r}, which others can reach, and passwords would travel without TLS; "
+            "name the --proxies that do TLS, or say --insecure"
+        )
+
+
+def _check_issuers(settings: Settings) -> None:
+    if settings.auth == "none" and (settings.jwt_issuer or settings.oidc_issuer):
+        raise SettingsError("an issuer is named, but with auth none nobody logs in; use --auth accounts")
+    if settings.jwt_issuer and not (settings.jwt_audience and settings.jwt_keys):
+        raise SettingsError("jwt_issuer needs jwt_audience and jwt_keys")
+    if settings.oidc_issuer and not settings.oidc_client_id:
+        raise SettingsError("oidc_issuer needs oidc_client_id")
 
 
 def is_loopback(host: str) -> bool:

@@ -57,6 +57,10 @@ class Transport(Protocol):
     def unsent_bytes(self) -> int:
         """Return how many bytes the peer has not taken yet, as far as that can be known."""
 
+    @property
+    def holds_back(self) -> bool:
+        """Whether something waits in this process that the socket did not take."""
+
     def pause_reading(self) -> None:
         """Read nothing more for now."""
 
@@ -104,6 +108,10 @@ class AsgiTransport:
 
     def unsent_bytes(self) -> int:
         return self._waiting_bytes
+
+    @property
+    def holds_back(self) -> bool:
+        return bool(self._waiting_bytes)
 
     def pause_reading(self) -> None:
         self._readable.clear()

@@ -7,19 +7,23 @@ shown nothing but 1006 of an earlier one (PROTOCOL 2).
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from typing import cast
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from syncline_protocol import SUBPROTOCOL
-from syncline_protocol.errors import CloseCode
+from syncline_protocol.errors import CloseCode, RemoteProtocolError
 from syncline_protocol.server import ServerSession
 
+from .accounts.admission import Refusal
 from .connection import Connection
 from .direct import EXTENSION, DirectWebSocket
 from .hub import Hub
+from .meter import Meter
 from .origin import host_allowed, origin_allowed
 from .transport import AsgiTransport
+from .visitor import visitor_of
 
 __all__ = ["serve_websocket"]
 
@@ -28,9 +32,18 @@ _POLICY = 1008
 
 
 async def serve_websocket(
-    websocket: WebSocket, hub: Hub, *, server: str, connections_max: int, origins: frozenset[str]
+    websocket: WebSocket,
+    hub: Hub,
+    *,
+    server: str,
+    origins: frozenset[str],
+    meter: Callable[[], Meter | None],
 ) -> None:
-    """Serve one socket until it is closed."""
+    """Serve one socket until it is closed.
+
+    Args:
+        meter: makes what bounds how often one client may ask.
+    """
     if not _may_connect(websocket, origins):
         # Browsers have no same-origin rule for sockets: a page of another site could write with nobody's consent.
         await _refuse(websocket, None, _POLICY, "pages of this origin may not use the server (setting: origins)")
@@ -41,11 +54,19 @@ async def serve_websocket(
     if hub.draining:
         await _refuse(websocket, SUBPROTOCOL, CloseCode.DRAIN, "the server shuts down")
         return
-    if len(hub.connections) >= connections_max:
-        await _refuse(websocket, SUBPROTOCOL, CloseCode.OVERLOADED, "the server has no room for another connection")
+    try:
+        visitor = visitor_of(websocket)
+    except RemoteProtocolError as error:
+        hub.counts.errors_sent[error.code] += 1
+        await _refuse(websocket, SUBPROTOCOL, CloseCode.UNAUTHENTICATED, error.text[:120])
+        return
+    seat = hub.admission.enter(visitor.address)
+    if isinstance(seat, Refusal):
+        hub.counts.refused[seat.which] += 1
+        await _refuse(websocket, SUBPROTOCOL, CloseCode.OVERLOADED, str(seat))
         return
     session = ServerSession(session_id=secrets.token_hex(8), server=server, now=hub.now())
-    connection = Connection(session, hub)
+    connection = Connection(session, hub, visitor, seat=seat, meter=meter())
     await websocket.accept(subprotocol=SUBPROTOCOL)
     direct = cast(DirectWebSocket | None, websocket.scope.get("extensions", {}).get(EXTENSION))
     if direct is not None:

@@ -81,6 +81,7 @@ class LiveTarget:
                 sys.executable,
                 "-m",
                 "syncline_server",
+                *("--auth", "none"),
                 "--host",
                 host,
                 "--port",

@@ -63,6 +63,10 @@ class _ServerEnd:
         assert self.connection is not None
         asyncio.get_running_loop().call_soon(self.connection.lost)
 
+    @property
+    def holds_back(self) -> bool:
+        return False
+
     def abort(self) -> None:
         self.close(1006, "")
 

@@ -1,6 +1,7 @@
 """A Syncline server as its own process, for tests that need one that can be stopped and started again."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -26,7 +27,7 @@ from starlette.routing import Mount
 from syncline_server.app import create_app, lifespan_of
 from syncline_server.settings import Settings
 
-inner = create_app(Settings(store=sys.argv[2]))
+inner = create_app(Settings(store=sys.argv[2], auth="none"))
 
 @contextlib.asynccontextmanager
 async def lifespan(app):
@@ -45,15 +46,18 @@ class ServerProcess:
         folder: where the process runs.
         store: the setting `store`.
         prefix: mount the server at this path of another application.
+        auth: the setting `auth`.
     """
 
-    def __init__(self, folder: Path, store: str, *, prefix: str = "") -> None:
+    def __init__(self, folder: Path, store: str, *, prefix: str = "", auth: str = "none") -> None:
         self._folder = folder
         self._port = free_port()
         if prefix:
             self._command = [sys.executable, "-c", _MOUNTED, str(self._port), store, prefix]
         else:
-            self._command = [sys.executable, "-m", "syncline_server", "--port", str(self._port), "--store", store]
+            settings = {"port": str(self._port), "store": store, "auth": auth}
+            options = [part for name, value in settings.items() for part in (f"--{name}", value)]
+            self._command = [sys.executable, "-m", "syncline_server", *options]
         self.url = f"http://127.0.0.1:{self._port}{prefix}"
         self._http = httpx2.Client(trust_env=False, timeout=10)
         self._process: subprocess.Popen[bytes] | None = None
@@ -99,6 +103,12 @@ class ServerProcess:
             self._process.kill()
             self._process.wait()
         self._process = None
+
+    def setup_link(self) -> str:
+        """Return the link that the server has printed for the first administrator."""
+        found = re.search(r"http\S+#setup=\S+", (self._folder / "server.log").read_text())
+        assert found
+        return found[0]
 
     def get(self, path: str) -> httpx2.Response:
         """Ask for a path below the server's address."""

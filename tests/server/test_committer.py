@@ -8,6 +8,7 @@ from syncline_protocol.limits import DEFAULT_LIMITS
 from syncline_protocol.messages import Batch, CaughtUp, Ended, Error, Subscribed, Wrote
 from syncline_protocol.transaction import Transaction, make_op
 from syncline_server import committer
+from syncline_server.access.principal import OPEN
 from syncline_server.storage.base import StorageFull
 from tests.support.engine import Peer, engine, seqs_of, settle
 from tests.support.faulty_storage import FaultyStorage
@@ -44,7 +45,7 @@ async def test_nobody_sees_a_change_or_its_ack_before_the_append_has_returned(po
         writer.add(1, "k1")
         await settle()
         assert reader.take() == writer.take() == []
-        assert (await hub.feed("notes")).tail.head.seq == 0
+        assert (await hub.feeds.feed("notes")).tail.head.seq == 0
         gate.set()
         await settle()
         assert seqs_of(reader.take()) == [1]
@@ -53,10 +54,12 @@ async def test_nobody_sees_a_change_or_its_ack_before_the_append_has_returned(po
 
 async def test_a_change_is_with_its_feed_before_it_is_acknowledged() -> None:
     async with engine() as hub:
-        feed = await hub.feed("notes")
+        feed = await hub.feeds.feed("notes")
         heads: list[int] = []
 
         class Witness:
+            principal = OPEN
+
             def answered(self, answers: object) -> None:
                 heads.append(feed.tail.head.seq)
 

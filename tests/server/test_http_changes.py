@@ -294,7 +294,7 @@ async def _until_bookmark(stream: StreamReader, cursor: str) -> list[dict[str, A
 
 
 async def test_a_reader_far_behind_is_told_when_it_is_consistent_again() -> None:
-    far_behind = Settings(store="memory:", tail_bytes=2000)
+    far_behind = Settings(store="memory:", auth="none", tail_bytes=2000)
     async with http_app(settings=far_behind) as app, app.stream(CHANGES, Accept=SSE) as stream:
         assert (await stream.event())["event"] == "caught_up"
         stream.set_full(True)
@@ -302,7 +302,7 @@ async def test_a_reader_far_behind_is_told_when_it_is_consistent_again() -> None
         await stream.event()
         for number in range(100):
             await app.put(f"k{number}")
-        await (await app.hub.feed("notes")).settled()
+        await (await app.hub.feeds.feed("notes")).settled()
         stream.set_full(False)
         events = [await stream.event()]
         while events[-1]["event"] != "caught_up":
@@ -314,7 +314,7 @@ async def test_a_reader_far_behind_is_told_when_it_is_consistent_again() -> None
 
 
 async def test_a_reader_that_reads_nothing_is_dropped() -> None:
-    async with http_app(settings=Settings(store="memory:", stall_timeout_s=0.05)) as app:
+    async with http_app(settings=Settings(store="memory:", auth="none", stall_timeout_s=0.05)) as app:
         async with app.stream(CHANGES, Accept=SSE) as stream:
             await stream.event()
             stream.set_full(True)
@@ -352,7 +352,7 @@ async def test_a_reader_that_is_stuck_does_not_hold_up_the_drain(app: HttpApp, m
 
 
 async def test_there_are_only_so_many_streams() -> None:
-    async with http_app(settings=Settings(store="memory:", connections_max=2)) as app:
+    async with http_app(settings=Settings(store="memory:", auth="none", connections_max=2)) as app:
         async with app.stream(CHANGES, Accept=SSE), app.stream(CHANGES, Accept=SSE):
             (await app.get(f"{CHANGES}?wait=1")).refused(503, "overloaded")
             (await app.get(CHANGES, Accept=SSE)).refused(503, "overloaded")

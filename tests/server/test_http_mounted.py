@@ -16,7 +16,7 @@ PREFIX = "/tools/sync line"
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx2.AsyncClient]:
-    inner = create_app(Settings(store="memory:"))
+    inner = create_app(Settings(store="memory:", auth="none"))
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

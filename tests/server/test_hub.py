@@ -62,7 +62,7 @@ async def test_a_drop_does_not_end_the_feed_of_a_store_that_was_made_anew_meanwh
     storage = FaultyStorage()
     async with engine(storage) as hub:
         gate = storage.hold("after_info")
-        opening = asyncio.create_task(hub.feed("notes"))
+        opening = asyncio.create_task(hub.feeds.feed("notes"))
         await settle()
         dropping = asyncio.create_task(hub.drop("notes"))
         await settle()
@@ -104,7 +104,7 @@ async def test_a_cold_read_that_is_under_way_when_its_store_is_dropped_shows_not
     storage = FaultyStorage()
     async with engine(storage, tail_bytes_max=0) as hub:
         writer, late = Peer(hub), Peer(hub)
-        feed = await hub.feed("notes")
+        feed = await hub.feeds.feed("notes")
         for number in range(5):
             writer.add(number, f"k{number}")
             await settle()
@@ -129,7 +129,7 @@ async def test_a_cold_read_that_fails_by_a_mistake_of_ours_leaves_nobody_waiting
     seen: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: seen.append(context["exception"]))
     async with engine(storage, tail_bytes_max=0) as hub:
-        await hub.feed("notes")
+        await hub.feeds.feed("notes")
         writer = Peer(hub)
         for number in range(5):
             writer.add(number, f"k{number}")

@@ -102,7 +102,7 @@ async def test_a_name_that_was_made_to_point_to_loopback_is_refused(app: HttpApp
 
 
 async def test_an_allowed_page_of_another_origin_can_read_the_answers() -> None:
-    settings = Settings(store="memory:", origins="https://app.example.com")
+    settings = Settings(store="memory:", auth="none", origins="https://app.example.com")
     async with http_app(settings=settings) as app:
         headers = {"Origin": "https://app.example.com"}
         preflight = {**headers, "Access-Control-Request-Method": "PUT"}

@@ -133,6 +133,10 @@ class Peer:
     def unsent_bytes(self) -> int:
         return 1_000_000 if self.full else 0
 
+    @property
+    def holds_back(self) -> bool:
+        return self.full
+
     def pause_reading(self) -> None:
         self.reading = False
 

@@ -296,7 +296,7 @@ async def http_app(
     *, stores: tuple[str, ...] = ("notes",), storage: Storage | None = None, settings: Settings | None = None
 ) -> AsyncIterator[HttpApp]:
     """Run an application on memory storage."""
-    inner = create_app(settings or Settings(store="memory:"), storage=storage)
+    inner = create_app(settings or Settings(store="memory:", auth="none"), storage=storage)
     async with lifespan_of(inner):
         app = await HttpApp(inner, inner).load_document()
         for store in stores:

@@ -40,15 +40,23 @@ class LiveServer:
     directory: where it works and writes its log; the storage is in it too unless `store` says otherwise.
     store: a storage URL, as for `--store`.
     arguments: further flags of `syncline serve`.
+    auth: `none`, or `accounts` for tests in which somebody logs in.
     port: 0 takes a free one, which stays that of this server over restarts.
     """
 
     def __init__(
-        self, directory: Path, *, store: str = "sqlite:///syncline.db", arguments: tuple[str, ...] = (), port: int = 0
+        self,
+        directory: Path,
+        *,
+        store: str = "sqlite:///syncline.db",
+        arguments: tuple[str, ...] = (),
+        auth: str = "none",
+        port: int = 0,
     ) -> None:
         self.directory = directory
         self.store = store
         self.arguments = arguments
+        self.auth = auth
         self.port = port
         self.log_path = directory / "server.log"
         self._process: subprocess.Popen[str] | None = None
@@ -65,7 +73,7 @@ class LiveServer:
         assert self._process is None, "it runs already"
         port = self.port or free_port()
         command = [sys.executable, "-m", "syncline_server", "--host", "127.0.0.1", "--port", str(port)]
-        command += ["--store", self.store, "--log-format", "json", *self.arguments]
+        command += ["--store", self.store, "--log-format", "json", "--auth", self.auth, *self.arguments]
         environ = {name: value for name, value in os.environ.items() if not name.startswith("SYNCLINE_")}
         with self.log_path.open("a") as log:
             self._process = subprocess.Popen(

@@ -36,7 +36,7 @@ class UvicornThread(ServerThread):
 @contextmanager
 def uvicorn_thread(*, ws: Any, http: Any = "auto", **settings: Any) -> Iterator[UvicornThread]:
     """Run the application on memory storage; `ws` and `http` are protocol classes or names that uvicorn knows."""
-    app = create_app(Settings(store="memory:", **settings))
+    app = create_app(Settings(**{"store": "memory:", "auth": "none", **settings}))
     server = UvicornThread(app, listen("127.0.0.1", 0), ws=ws, http=http)
     server.start()
     try:

@@ -1,5 +1,5 @@
 // The routes of accounts and access, as this page uses them: who is logged in, users, groups, tokens, grants,
-// invitations and the audit log. The server leaves out members that say nothing, so readers expect none of them.
+// invitations and the audit log.
 
 import { request } from "./http.js";
 
@@ -9,28 +9,34 @@ export const logIn = (user, password) => send("POST", "v1/login", { user, passwo
 export const logOut = () => send("POST", "v1/logout", {});
 export const setUp = (code, user, password) => send("POST", "v1/setup", { code, user, password, cookie: true });
 export const changePassword = (password, newPassword) =>
-  send("POST", "v1/password", { password, new_password: newPassword, cookie: true });
+  send("POST", "v1/password", { password, new_password: newPassword });
 
-export const listUsers = async () => (await request("GET", "v1/users")).users ?? [];
+export const listUsers = async () => (await request("GET", "v1/users")).users;
 export const putUser = (user, changes) => send("PUT", path("users", user), changes);
 export const removeUser = (user) => request("DELETE", path("users", user));
 
-export const listGroups = async () => (await request("GET", "v1/groups")).groups ?? [];
+export const listGroups = async () => (await request("GET", "v1/groups")).groups;
 export const putGroup = (group) => send("PUT", path("groups", group), {});
 export const removeGroup = (group) => request("DELETE", path("groups", group));
 export const addMember = (group, user) => request("PUT", path("groups", group, "members", user));
 export const removeMember = (group, user) => request("DELETE", path("groups", group, "members", user));
 
-export const listTokens = async (user) => (await request("GET", `v1/tokens${query({ user })}`)).tokens ?? [];
+export const listTokens = async (user) => (await request("GET", `v1/tokens${query({ user })}`)).tokens;
 export const createToken = (wanted) => send("POST", "v1/tokens", wanted);
 export const revokeToken = (id) => request("DELETE", path("tokens", id));
 
-export const listGrants = async (store) => (await request("GET", `v1/grants${query({ store })}`)).grants ?? [];
+/** All grants that open this store, also those for every store whose name begins so, as far as the reader may see. */
+export async function listGrants(store) {
+  const [exact, all] = await Promise.all([`v1/grants${query({ store })}`, "v1/grants"].map((at) => request("GET", at)));
+  const opens = ({ store: at }) => at.endsWith("*") && store.startsWith(at.slice(0, -1));
+  return [...exact.grants, ...all.grants.filter(opens)];
+}
+
 export const putGrant = (grant) => send("POST", "v1/grants", grant);
 export const removeGrant = (id) => request("DELETE", path("grants", id));
 
 export const listInvitations = async (store) =>
-  (await request("GET", `v1/invitations${query({ store })}`)).invitations ?? [];
+  (await request("GET", `v1/invitations${query({ store })}`)).invitations;
 export const createInvitation = (wanted) => send("POST", "v1/invitations", wanted);
 export const removeInvitation = (id) => request("DELETE", path("invitations", id));
 export const acceptInvitation = (code, account) => send("POST", "v1/invitations/accept", { code, ...account });

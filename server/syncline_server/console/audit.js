@@ -27,7 +27,7 @@ export class Audit {
 
   async read() {
     try {
-      const { head } = await readAudit(undefined, 1);
+      const { head } = await readAudit(-1, 1);
       this.#first = head.n + 1;
       this.#list.replaceChildren();
       await this.#older();
@@ -40,8 +40,7 @@ export class Audit {
     const first = Math.max(0, this.#first - PAGE);
     const count = this.#first - first;
     try {
-      // After nothing comes entry 0.
-      const { entries = [] } = count ? await readAudit(first === 0 ? undefined : first - 1, count) : {};
+      const { entries = [] } = count ? await readAudit(first - 1, count) : {};
       this.#list.append(...entries.reverse().map(entryOf));
       this.#first = first;
       this.#error.textContent = "";

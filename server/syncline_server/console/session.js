@@ -36,7 +36,7 @@ async function start() {
   const invitation = Gate.takeKeptInvitation();
   const { notice = "" } = history.state ?? {};
   history.replaceState(history.state && { left: history.state.left }, "", location.href);
-  me = await untilAnswered(askMe);
+  me = await untilAnswered(readMe);
   showWho();
   if (me.auth === "none") return openStores();
   if (code) return show(code.purpose, { code: code.text, onCancel: begin });
@@ -44,15 +44,6 @@ async function start() {
   if (!isLoggedIn(me) && !(await isAnythingPublic())) return show("login", { notice: notice || setupNotice() });
   openStores();
   if (notice) say(notice);
-}
-
-async function askMe() {
-  try {
-    return await readMe();
-  } catch (problem) {
-    if (problem.status === 404) return { kind: "open", auth: "none" };
-    throw problem;
-  }
 }
 
 /** Take `#setup=CODE` or `#invite=CODE` out of the address; return what it was. */

@@ -13,8 +13,8 @@ const SCOPES = ["read", "write", "share", "admin"];
 
 export class Tokens extends Section {
   #session;
+  #whose;
   #title = input({ maxLength: 256, placeholder: "what it is for" });
-  #user = input({ maxLength: 256 });
   #stores = input({ className: "field mono", placeholder: "all that the user may use" });
   #expires = input({ type: "datetime-local" });
   #scopes = new Map();
@@ -24,11 +24,11 @@ export class Tokens extends Section {
     const { node, error } = form("stack", () => this.#create());
     super("", "There are no tokens.", adder("Make a token", node));
     this.#session = session;
-    this.#user.value = session.user;
+    this.#whose = session.user;
+    if (session.isAdmin) this.node.prepend(this.#chooser());
     const fields = element("div", "fields");
-    fields.append(labelled("Title", this.#title));
-    if (session.isAdmin) fields.append(labelled("User", this.#user));
     fields.append(
+      labelled("Title", this.#title),
       labelled("Stores", this.#stores, "names with commas between; * at the end for all that begin so"),
       labelled("Ends", this.#expires, "empty: never"),
     );
@@ -43,10 +43,24 @@ export class Tokens extends Section {
     this.node.append(this.#made);
   }
 
+  /** For administrators: whose tokens are shown and made. */
+  #chooser() {
+    const name = input({ maxLength: 256, value: this.#whose });
+    name.setAttribute("aria-label", "User whose tokens are shown and made");
+    const { node, error } = form("line-of chooser", async () => {
+      this.#whose = name.value.trim() || this.#session.user;
+      this.#made.replaceChildren();
+      await this.read();
+    });
+    const show = submitButton("Show");
+    show.classList.remove("primary");
+    node.append(element("span", "label", "Tokens of"), name, show, error);
+    return node;
+  }
+
   read() {
-    // Without a name an administrator gets the tokens of everybody.
     return this.fill(
-      () => listTokens(undefined),
+      () => listTokens(this.#whose),
       (token) => this.#entry(token),
     );
   }
@@ -57,8 +71,7 @@ export class Tokens extends Section {
     const scopes = SCOPES.filter((scope) => this.#scopes.get(scope)?.checked);
     if (!scopes.length) throw new Complaint("A token is for something.");
     const wanted = { title, scopes };
-    const user = this.#user.value.trim();
-    if (user !== this.#session.user) wanted.user = user;
+    if (this.#whose !== this.#session.user) wanted.user = this.#whose;
     const stores = this.#stores.value.split(",").map((name) => name.trim());
     if (stores.some(Boolean)) wanted.stores = stores.filter(Boolean);
     const expiresMs = momentOf(this.#expires);
@@ -77,7 +90,7 @@ export class Tokens extends Section {
     const entry = element("li", "entry");
     const text = element("p", "entry-text");
     text.append(element("strong", "", title || (kind === "session" ? "A login" : id)));
-    if (user && user !== this.#session.user) text.append(` of ${user}`);
+    if (user !== this.#session.user) text.append(` of ${user}`);
     if (kind === "session") text.append(" ", element("span", "badge", "session"));
     else for (const scope of scopes) text.append(" ", element("span", "badge", scope));
     const facts = [usedMs ? `used ${dateAndTime(usedMs)}` : "never used"];

@@ -5,7 +5,7 @@ with one of them is raised as the refusal that the client gets.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import unquote_to_bytes
@@ -18,10 +18,18 @@ from starlette.responses import Response
 from syncline_protocol.errors import KeyInvalid
 from syncline_protocol.limits import DEFAULT_LIMITS, Limits
 from syncline_protocol.values import check_key, check_store_name
+from syncline_server.access.authority import Action
+from syncline_server.access.gate import Visitor
+from syncline_server.access.principal import Principal
+from syncline_server.access.rights import Rights
+from syncline_server.access.view import View
+from syncline_server.accounts.accounts import Accounts
+from syncline_server.accounts.throttle import Throttle
 from syncline_server.hub import Hub
 from syncline_server.settings import Settings
+from syncline_server.storage.base import StoreUnknown
 
-from .problem import Refusal
+from .problem import Refusal, too_often
 
 __all__ = ["Api", "Call", "json_response"]
 
@@ -42,7 +50,17 @@ class Api:
     origins: frozenset[str]
     openapi: bytes
     asyncapi: bytes
+    accounts: Accounts | None = None
+    rate: Throttle[str] | None = None
     limits: Limits = DEFAULT_LIMITS
+
+    def check_rate(self, principal: Principal, visitor: Visitor) -> None:
+        """Take note of a request. Raises Refusal: there were too many of this user, or of this address."""
+        if self.rate is not None:
+            wait_s = self.rate.take(principal.name or visitor.address, 1, self.hub.now())
+            if wait_s:
+                self.hub.counts.refused["rate"] += 1
+                raise too_often(wait_s, "too many requests in a short time")
 
 
 class Call:
@@ -52,13 +70,61 @@ class Call:
         api: what all requests share.
         request: the request as Starlette has it; its path parameters are still percent-encoded.
         query: the parameters that the operation has, each with its value or default.
+        visitor: where it comes from, and what it brings along.
+        principal: who asks.
     """
 
-    def __init__(self, api: Api, request: Request, query: Mapping[str, str | float | None]) -> None:
+    def __init__(
+        self,
+        api: Api,
+        request: Request,
+        query: Mapping[str, str | float | None],
+        visitor: Visitor,
+        principal: Principal,
+    ) -> None:
         self.api = api
         self.hub = api.hub
         self.request = request
+        self.visitor = visitor
+        self.principal = principal
         self._query = query
+
+    # --- who ---
+
+    def authorize(self, action: Action, store: str | None = None) -> None:
+        """Ask whether something may be done. Raises RemoteProtocolError or StoreUnknown, as `Authority.authorize`."""
+        self.hub.authority.authorize(self.principal, action, store)
+
+    def rights(self, store: str) -> Rights:
+        """Return what may be done in a store now."""
+        return self.hub.authority.rights(self.principal, store)
+
+    def view(self, store: str) -> View:
+        """Return what is seen of a store. Raises StoreUnknown if that is nothing any more."""
+        view = self.rights(store).view
+        if view is None:
+            raise StoreUnknown(store)
+        return view
+
+    def still_sees(self) -> Callable[[], bool]:
+        """Return what tells, at any time later, whether this request may be answered as it may be now."""
+        if "store" not in self.request.path_params:
+            return lambda: True
+        store, gate, authority = self.store, self.hub.gate, self.hub.authority
+        view = self.view(store)
+
+        def still_sees() -> bool:
+            principal = gate.current(self.principal)
+            return principal is not None and authority.rights(principal, store).view == view
+
+        return still_sees
+
+    @property
+    def accounts(self) -> Accounts:
+        """The accounts of this server. Raises Refusal if nobody has to log in here."""
+        if self.api.accounts is None:
+            raise Refusal("not_found", "this server has no accounts", hint="start it with --auth accounts")
+        return self.api.accounts
 
     # --- where to ---
 

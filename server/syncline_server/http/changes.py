@@ -18,9 +18,12 @@ from syncline_protocol.cursor import START, Cursor, Seq
 from syncline_protocol.errors import CursorInvalid
 from syncline_protocol.limits import HEARTBEAT_S
 from syncline_protocol.messages import Change
+from syncline_server.access.authority import Action
+from syncline_server.access.view import View
 from syncline_server.feed import Feed
+from syncline_server.feeds import Opening
 from syncline_server.frame import Frame
-from syncline_server.hub import Hub, Opening
+from syncline_server.hub import Hub
 from syncline_server.storage.base import Chunk, Head, StorageError, StoreUnknown
 
 from .bodies import Batch, Bookmark, CaughtUpEvent, ChangesPage, EndedEvent, digest_of
@@ -39,7 +42,7 @@ _RETRY_MS = (1000, 5000)
 
 
 async def _changes(call: Call) -> Response:
-    feed = await call.hub.feed(call.store)
+    feed = await call.hub.feeds.feed(call.store, call.view(call.store))
     media_type = call.accepts(JSON, SSE, NDJSON)
     if media_type == JSON and not call.number("wait"):
         return json_response(await _page(call, feed, Wait()))
@@ -66,7 +69,7 @@ def _after_of(call: Call, media_type: str) -> str:
 async def _open(call: Call, feed: Feed, after: str) -> Opening:
     """Decide where to begin. Raises Refusal if the history that the cursor names is not there."""
     await feed.settled()
-    opening = await call.hub.resume(feed, after, call.text("known"))
+    opening = await call.hub.feeds.resume(feed, after, call.text("known"))
     if opening.how == "resume":
         return opening
     raise Refusal(
@@ -83,7 +86,7 @@ async def _open(call: Call, feed: Feed, after: str) -> Opening:
 
 
 def _cursor(opening: Opening) -> Cursor:
-    return opening.feed.published.lineage.cursor(opening.at)
+    return opening.feed.cursor(opening.at)
 
 
 # --- pages ---
@@ -98,12 +101,11 @@ async def _page(call: Call, feed: Feed, wait: Wait) -> bytes:
         raise _ended(feed)
     to, texts = await _read(call.hub, feed, after, int(call.number("limit")))
     call.hub.counts.changes_delivered += len(texts)
-    head = feed.published
-    name = head.lineage.cursor
+    head, name = feed.published, feed.cursor
     return b'{"from":"%b","to":"%b","head":"%b","changes":[%b],"caught_up":%b}' % (
         name(after).encode(),
         name(to).encode(),
-        head.cursor.encode(),
+        name(head.seq).encode(),
         b",".join(texts),
         b"true" if to == head.seq else b"false",
     )
@@ -116,7 +118,7 @@ async def _read(hub: Hub, feed: Feed, after: Seq, limit: int) -> tuple[Seq, list
         frame = await feed.frame_after(to)
         if len(frame.texts) > limit:
             if not texts:
-                return _cut(await hub.storage.read(feed.store, after, frame.to), limit)
+                return _cut(await hub.storage.read(feed.store, after, frame.to), limit, feed.view)
             break
         texts.extend(frame.texts)
         size += sum(map(len, frame.texts))
@@ -124,14 +126,14 @@ async def _read(hub: Hub, feed: Feed, after: Seq, limit: int) -> tuple[Seq, list
     return to, texts
 
 
-def _cut(chunk: Chunk, limit: int) -> tuple[Seq, list[bytes]]:
+def _cut(chunk: Chunk, limit: int, view: View) -> tuple[Seq, list[bytes]]:
     """Take whole transactions until there are `limit` changes."""
     texts: list[bytes] = []
     end = chunk.after
     for row in chunk.rows:
         if len(texts) >= limit and row.last_seq != end:
             return end, texts
-        texts.append(row.text)
+        texts += view.texts([row.text])
         end = row.last_seq
     return chunk.to, texts
 
@@ -193,16 +195,15 @@ async def _events(call: Call, opening: Opening, wait: Wait) -> AsyncGenerator[by
     feed = opening.feed
     yield b"retry: %d\n\n" % random.randint(*_RETRY_MS)
     async for told in follow(opening, wait):
-        lineage = feed.published.lineage
         match told:
             case Frame(after=after, to=to, texts=texts):
                 call.hub.counts.changes_delivered += len(texts)
-                start, end = lineage.cursor(after).encode(), lineage.cursor(to).encode()
+                start, end = feed.cursor(after).encode(), feed.cursor(to).encode()
                 data = b'{"from":"%b","to":"%b","changes":[%b]}' % (start, end, b",".join(texts))
                 yield b"id: %b\nevent: batch\ndata: %b\n\n" % (end, data)
             case Head() as head:
-                caught_up = CaughtUpEvent(head.cursor, head.count, digest_of(head))
-                yield b"id: %b\n" % head.cursor.encode() + _event("caught_up", caught_up)
+                at = feed.cursor(head.seq)
+                yield b"id: %b\n" % at.encode() + _event("caught_up", CaughtUpEvent(at, head.count, digest_of(head)))
             case _Sign.BEHIND:
                 yield b"event: behind\ndata: {}\n\n"
             case _Sign.IDLE:
@@ -227,10 +228,10 @@ async def _lines(call: Call, opening: Opening, wait: Wait) -> AsyncGenerator[byt
         match told:
             case Frame(to=to, texts=texts):
                 call.hub.counts.changes_delivered += len(texts)
-                at = Bookmark(feed.published.lineage.cursor(to))
+                at = Bookmark(feed.cursor(to))
                 yield b"".join([text + b"\n" for text in texts]) + _line(at)
             case Head() as head:
-                yield _line(Bookmark(head.cursor, True, head.count, digest_of(head)))
+                yield _line(Bookmark(feed.cursor(head.seq), True, head.count, digest_of(head)))
             case _Sign():
                 yield _line(at)
             case _Ended(event):
@@ -248,6 +249,7 @@ CHANGES: tuple[Operation, ...] = (
         path="/v1/stores/{store}/changes",
         handler=_changes,
         summary="Follow a store: what is after a cursor",
+        action=Action.READ,
         description=(
             "JSON is a page; with `wait` it is a long poll. `Accept: text/event-stream` asks for server-sent events: "
             "`batch` with `from`, `to` and `changes`, `caught_up` whenever everything was sent, `behind` when a "

@@ -11,6 +11,8 @@ from typing import Any
 
 from starlette.responses import Response
 
+from syncline_server.access.authority import Action
+
 from .call import Call
 from .operation import Answer, Operation
 
@@ -54,6 +56,7 @@ def _operation(path: str, content: bytes, media_type: str) -> Operation:
         path=path,
         handler=_handler(content, media_type),
         summary="A file of the console",
+        action=Action.ANYTHING,
         answers=(Answer(200, "the file"),),
         always=True,
     )

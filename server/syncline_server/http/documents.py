@@ -2,6 +2,8 @@
 
 from starlette.responses import Response
 
+from syncline_server.access.authority import Action
+
 from .call import Call, json_response
 from .operation import JSON, Answer, Operation
 
@@ -23,6 +25,7 @@ DOCUMENTS: tuple[Operation, ...] = (
         path="/v1/openapi.json",
         handler=_openapi,
         summary="This document",
+        action=Action.ANYTHING,
         answers=(Answer(200, "an OpenAPI 3.1 document", {JSON: ()}),),
         always=True,
     ),
@@ -32,6 +35,7 @@ DOCUMENTS: tuple[Operation, ...] = (
         path="/v1/asyncapi.json",
         handler=_asyncapi,
         summary="The document of the WebSocket",
+        action=Action.ANYTHING,
         answers=(Answer(200, "an AsyncAPI 3.0 document", {JSON: ()}),),
         always=True,
     ),

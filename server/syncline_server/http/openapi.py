@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from syncline_protocol.errors import ERROR_CODES
+from syncline_server.access.authority import Action
 
 from .bodies import Problem
 from .operation import JSON, Answer, Operation, Parameter
@@ -22,6 +23,17 @@ __all__ = ["Document", "openapi_document", "refusals_of"]
 Document = dict[str, Any]
 
 _REF = "#/components/schemas/{name}"
+
+#: What every operation may be refused with: for its parameters, its origin, its credentials, or how often it comes.
+_ALWAYS = (
+    "unknown_parameter",
+    "origin_refused",
+    "internal",
+    "unauthenticated",
+    "token_in_url",
+    "rate_limited",
+    "overloaded",
+)
 
 _PATH_PARAMETERS = {
     "store": "the name of a store",
@@ -41,7 +53,11 @@ gap. The same by WebSocket is in `asyncapi.json` beside this document. Refusals 
 
 def refusals_of(operation: Operation) -> list[str]:
     """Return every code with which an operation may refuse a request."""
-    codes = {*operation.refusals, "unknown_parameter", "origin_refused", "internal"}
+    codes = {*operation.refusals, *_ALWAYS}
+    if not operation.is_for_anybody:
+        codes |= {"token_expired", "forbidden"}
+    if operation.action is Action.WRITE:
+        codes.add("quota_exceeded")
     if operation.parameters:
         codes.add("bad_message")
     if not operation.always:

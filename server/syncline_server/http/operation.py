@@ -12,6 +12,8 @@ from typing import Literal
 import msgspec
 from starlette.responses import Response
 
+from syncline_server.access.authority import Action
+
 from .call import Call
 
 __all__ = ["JSON", "NDJSON", "SSE", "Answer", "Header", "Operation", "Parameter", "RequestBody"]
@@ -68,6 +70,7 @@ class Answer:
 class Operation:
     """One method on one path.
 
+    `action` is what the authority is asked about before the handler runs, in the store of the path if it has one.
     `refusals` are the codes that it has besides those that every operation has. `always` says that it also answers
     while the server drains.
     """
@@ -77,6 +80,7 @@ class Operation:
     path: str
     handler: Handler
     summary: str
+    action: Action
     answers: tuple[Answer, ...]
     description: str = ""
     parameters: tuple[Parameter, ...] = ()
@@ -84,3 +88,8 @@ class Operation:
     body: RequestBody | None = None
     refusals: tuple[str, ...] = ()
     always: bool = False
+
+    @property
+    def is_for_anybody(self) -> bool:
+        """Whether it does not matter who asks."""
+        return self.action is Action.ANYTHING

@@ -7,18 +7,20 @@ of a value ever gets into the text.
 """
 
 from collections.abc import Mapping
+from math import ceil
 
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from syncline_protocol.errors import ERROR_CODES, ProtocolError
-from syncline_server.connection import error_code_of
+from syncline_server.accounts.error import AccountError
+from syncline_server.answers import error_code_of
 from syncline_server.storage.base import StorageError
 
 from .bodies import Problem
 
-__all__ = ["PROBLEM_TYPE", "RETRY_AFTER_S", "Refusal", "problem_response", "refusal_of"]
+__all__ = ["PROBLEM_TYPE", "RETRY_AFTER_S", "Refusal", "problem_response", "refusal_of", "too_often"]
 
 PROBLEM_TYPE = "application/problem+json"
 
@@ -47,12 +49,20 @@ class Refusal(Exception):
         self.fields = fields
 
 
+def too_often(wait_s: float, detail: str) -> Refusal:
+    """Return the refusal of what came too early; it may come after so many seconds."""
+    headers = {"Retry-After": str(ceil(wait_s))}
+    return Refusal("rate_limited", detail, hint="wait as long as Retry-After says", headers=headers)
+
+
 def refusal_of(error: Exception) -> Refusal:
     """Return what is told to the client about something that was raised."""
     match error:
         case Refusal():
             return error
         case ProtocolError():
+            return Refusal(error.code, error.message, hint=error.hint)
+        case AccountError():
             return Refusal(error.code, error.message, hint=error.hint)
         case StorageError():
             return Refusal(error_code_of(error), error.message, hint=error.hint)

@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from syncline_protocol.cursor import Cursor
 from syncline_protocol.transaction import Op, Transaction, make_op
+from syncline_server.access.authority import Action
 
 from .bodies import RecordBody, WroteRecord, record_text
 from .call import Call, json_response
@@ -39,14 +40,16 @@ async def _post(call: Call) -> Response:
 
 async def _get(call: Call) -> Response:
     store, key = call.store, call.key
+    view = call.view(store)
     record = await call.hub.storage.get(store, key)
-    if record is None:
+    if record is None or not view.shows(key):
         raise _unknown()
+    (text,) = view.texts([record.text])
     # The text has key, seq, time and value, so its hash names this very record in every history.
-    etag = f'"{blake2b(record.text, digest_size=12).hexdigest()}"'
+    etag = f'"{blake2b(text, digest_size=12).hexdigest()}"'
     if call.has_etag(etag):
         return Response(status_code=304, headers={"ETag": etag, "Cache-Control": "no-cache"})
-    return json_response(record_text(record.text), headers={"ETag": etag})
+    return json_response(record_text(text), headers={"ETag": etag})
 
 
 async def _delete(call: Call) -> Response:
@@ -81,6 +84,8 @@ async def _commit_one(call: Call, store: str, op: Op) -> WroteRecord:
         case "gone":
             detail = "the key held another value and was deleted"
             raise Refusal("write_refused", detail, outcome="gone", head=outcome.head)
+        case "denied":
+            raise Refusal(result.code or "forbidden", result.message or "no grant allows this change")
         case "too_large":
             raise Refusal("too_large", result.message or "the record does not fit into one frame")
         case other:
@@ -124,6 +129,7 @@ RECORDS: tuple[Operation, ...] = (
         path=_ALL,
         handler=_post,
         summary="Add a record under a new key",
+        action=Action.WRITE,
         headers=(Header("Idempotency-Key", "the key; a request that is repeated with it has one effect"),),
         body=_VALUE,
         answers=_POSTED,
@@ -135,6 +141,7 @@ RECORDS: tuple[Operation, ...] = (
         path=_ONE,
         handler=_put,
         summary="Add a record",
+        action=Action.WRITE,
         body=_VALUE,
         answers=_ADDED,
         refusals=(*WRITE_REFUSALS, "key_invalid", "value_invalid"),
@@ -145,6 +152,7 @@ RECORDS: tuple[Operation, ...] = (
         path=_ONE,
         handler=_get,
         summary="Get a live record",
+        action=Action.READ,
         headers=(Header("If-None-Match", "ETag of the record that the client has"),),
         answers=(
             Answer(200, "the record", {JSON: (RecordBody,)}, {"ETag": "names this record"}),
@@ -165,6 +173,7 @@ RECORDS: tuple[Operation, ...] = (
         path=_ONE,
         handler=_delete,
         summary="Delete a record",
+        action=Action.WRITE,
         answers=(Answer(200, "the record was deleted now, or before (`dup`)", _WROTE),),
         refusals=(*WRITE_REFUSALS, "key_invalid", "record_unknown"),
     ),

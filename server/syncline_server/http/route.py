@@ -15,16 +15,27 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
-from syncline_protocol.errors import ProtocolError
+from syncline_protocol.errors import ProtocolError, RemoteProtocolError
+from syncline_server.access.gate import Visitor, unauthenticated
+from syncline_server.access.principal import ANONYMOUS, Principal
+from syncline_server.access.rights import Rights
+from syncline_server.accounts.error import AccountError
 from syncline_server.hub import Hub
 from syncline_server.origin import host_allowed, origin_allowed
 from syncline_server.storage.base import StorageError
+from syncline_server.visitor import visitor_of
 
 from .call import Api, Call
 from .operation import Operation, Parameter
 from .problem import Refusal, problem_response, refusal_of
+from .stream import Stream
 
 __all__ = ["exception_handlers_of", "route_of"]
+
+#: Every route takes a ticket in the place of an `Authorization` header, which an `EventSource` cannot send.
+_TICKET = Parameter("ticket", "a ticket from /v1/tickets")
+
+_ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID"
 
 #: How long a browser may remember what an allowed foreign origin may do.
 _PREFLIGHT_AGE_S = 600
@@ -47,7 +58,47 @@ async def _carry_out(api: Api, operation: Operation, request: Request) -> Respon
     _check_origin(api, request)
     if api.hub.draining and not operation.always:
         raise Refusal("drain", "the server is shutting down", hint="come back in a few seconds")
-    return await operation.handler(Call(api, request, _query_of(operation, request)))
+    visitor = visitor_of(request)
+    principal = await _who(api, operation, visitor)
+    api.check_rate(principal, visitor)
+    call = Call(api, request, _query_of(operation, request), visitor, principal)
+    store = call.store if "store" in request.path_params else None
+    call.authorize(operation.action, store)
+    if store is None:
+        return await operation.handler(call)
+    rights = call.rights(store)
+    response = await operation.handler(call)
+    if rights.is_stale and not isinstance(response, Stream):
+        _authorize_again(call, operation, store, rights)
+    return response
+
+
+async def _who(api: Api, operation: Operation, visitor: Visitor) -> Principal:
+    """Return who asks. Credentials that do not hold are refused, also where none are needed."""
+    gate = api.hub.gate
+    try:
+        principal = gate.admit(visitor.token, visitor)
+        if principal is None:
+            assert visitor.token is not None
+            principal = await gate.prove(visitor.token, visitor)
+        return principal
+    except RemoteProtocolError:
+        if visitor.token is None or operation.is_for_anybody:
+            return ANONYMOUS
+        raise
+
+
+def _authorize_again(call: Call, operation: Operation, store: str, rights: Rights) -> None:
+    """Grants have changed while the request was carried out: what was read may be more than is to be shown now.
+
+    Raises as `Authority.authorize`, or Refusal if he sees another part of the store than before.
+    """
+    principal = call.hub.gate.current(call.principal)
+    if principal is None:
+        raise unauthenticated()
+    call.hub.authority.authorize(principal, operation.action, store)
+    if call.hub.authority.rights(principal, store).view != rights.view:
+        raise Refusal("forbidden", "the grant was changed while this was carried out", hint="ask again")
 
 
 def _check_origin(api: Api, request: Request) -> None:
@@ -64,7 +115,7 @@ def _check_origin(api: Api, request: Request) -> None:
 
 
 def _query_of(operation: Operation, request: Request) -> dict[str, str | float | None]:
-    known = {parameter.name: parameter for parameter in operation.parameters}
+    known = {parameter.name: parameter for parameter in (*operation.parameters, _TICKET)}
     query: dict[str, str | float | None] = {parameter.name: parameter.default for parameter in operation.parameters}
     given = request.query_params.multi_items()
     for name, text in given:
@@ -131,6 +182,7 @@ def exception_handlers_of(hub: Hub, origins: frozenset[str]) -> Mapping[Any, Exc
         Refusal: refuse,
         ProtocolError: refuse,
         StorageError: refuse,
+        AccountError: refuse,
         HTTPException: refuse,
         ClientDisconnect: let_go,
         Exception: fail,
@@ -184,7 +236,7 @@ class _RawRoute(Route):
         _check_origin(self._api, request)
         headers = {
             "Access-Control-Allow-Methods": self._allow,
-            "Access-Control-Allow-Headers": "Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID",
+            "Access-Control-Allow-Headers": _ALLOWED_HEADERS,
             "Access-Control-Max-Age": str(_PREFLIGHT_AGE_S),
         }
         return _finished(self._api.hub, self._api.origins, request, Response(status_code=204, headers=headers))

@@ -4,6 +4,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from starlette.responses import Response
 
 from syncline_protocol import SUBPROTOCOL
+from syncline_server.access.authority import Action
 
 from .bodies import Live, Ready, ServerBody
 from .call import Call, json_response
@@ -14,7 +15,9 @@ __all__ = ["STATUS"]
 
 async def _server(call: Call) -> Response:
     api = call.api
-    return json_response(ServerBody(api.server, SUBPROTOCOL, api.hub.storage.description, api.hub.ready, api.limits))
+    # Where the files are is nobody's affair but the operator's.
+    storage = api.hub.storage.description if call.principal.is_admin else ""
+    return json_response(ServerBody(api.server, SUBPROTOCOL, storage, api.hub.ready, api.limits))
 
 
 async def _live(call: Call) -> Response:
@@ -38,6 +41,7 @@ STATUS: tuple[Operation, ...] = (
         path="/v1/server",
         handler=_server,
         summary="Who answers, where it keeps its stores, and the bounds of requests",
+        action=Action.ANYTHING,
         answers=(Answer(200, "the server", {JSON: (ServerBody,)}),),
         always=True,
     ),
@@ -47,6 +51,7 @@ STATUS: tuple[Operation, ...] = (
         path="/health/live",
         handler=_live,
         summary="Whether the process runs",
+        action=Action.ANYTHING,
         answers=(Answer(200, "it runs", {JSON: (Live,)}),),
         always=True,
     ),
@@ -56,6 +61,7 @@ STATUS: tuple[Operation, ...] = (
         path="/health/ready",
         handler=_ready,
         summary="Whether requests are taken",
+        action=Action.ANYTHING,
         answers=(
             Answer(200, "requests are taken", {JSON: (Ready,)}),
             Answer(503, "requests are refused, for these reasons", {JSON: (Ready,)}),
@@ -68,6 +74,7 @@ STATUS: tuple[Operation, ...] = (
         path="/metrics",
         handler=_metrics,
         summary="Metrics in the text format of Prometheus",
+        action=Action.ADMINISTER,
         answers=(Answer(200, "the metrics", {"text/plain": ()}),),
         always=True,
     ),

@@ -1,6 +1,13 @@
 """Stores over HTTP: list, create, look at, drop."""
 
+from contextlib import suppress
+from dataclasses import replace
+
 from starlette.responses import Response
+
+from syncline_server.access.authority import Action
+from syncline_server.accounts.stores import create_owned, drop_owned
+from syncline_server.storage.base import StoreInfo, StoreUnknown
 
 from .bodies import StoreBody, StoresBody, store_body
 from .call import Call, json_response
@@ -10,20 +17,51 @@ __all__ = ["STORES"]
 
 
 async def _list(call: Call) -> Response:
-    return json_response(StoresBody(tuple(store_body(info) for info in await call.hub.storage.stores())))
+    infos = [info for info in await call.hub.storage.stores() if not info.is_system]
+    return json_response(StoresBody(tuple([await _body(call, info) for info in infos if _is_seen(call, info)])))
+
+
+def _is_seen(call: Call, info: StoreInfo) -> bool:
+    return call.rights(info.name).view is not None
+
+
+async def _body(call: Call, info: StoreInfo) -> StoreBody:
+    """Return what is told of a store: its count and digest are of what is seen of it."""
+    view = call.view(info.name)
+    if view.is_whole:
+        return store_body(info)
+    head = info.head
+    summary = await call.hub.storage.summary(info.name, view.prefixes, head.seq)
+    return store_body(replace(info, head=replace(head, count=summary.count, digest=summary.digest)))
 
 
 async def _create(call: Call) -> Response:
-    info, created = await call.hub.create(call.store)
-    return json_response(store_body(info), 201 if created else 200)
+    store, principal = call.store, call.principal
+    if principal.kind == "open":
+        info, created = await call.hub.create(store)
+        return json_response(store_body(info), 201 if created else 200)
+    rights = call.rights(store)
+    if rights.view is not None:
+        with suppress(StoreUnknown):
+            return json_response(await _body(call, await call.hub.storage.info(store)))
+    call.authorize(Action.CREATE, store)
+    address = call.visitor.address
+    return json_response(
+        store_body(await create_owned(call.hub, call.accounts, store, principal, rights, address)), 201
+    )
 
 
 async def _info(call: Call) -> Response:
-    return json_response(store_body(await call.hub.storage.info(call.store)))
+    return json_response(await _body(call, await call.hub.storage.info(call.store)))
 
 
 async def _drop(call: Call) -> Response:
-    return json_response(store_body(await call.hub.drop(call.store)))
+    store = call.store
+    if call.principal.kind == "open":
+        return json_response(store_body(await call.hub.drop(store)))
+    return json_response(
+        store_body(await drop_owned(call.hub, call.accounts, store, call.principal, call.visitor.address))
+    )
 
 
 _STORE = {JSON: (StoreBody,)}
@@ -35,6 +73,7 @@ STORES: tuple[Operation, ...] = (
         path="/v1/stores",
         handler=_list,
         summary="List the stores",
+        action=Action.LIST,
         answers=(Answer(200, "all stores, in the order of their names", {JSON: (StoresBody,)}),),
         refusals=("storage_unavailable",),
     ),
@@ -44,6 +83,7 @@ STORES: tuple[Operation, ...] = (
         path="/v1/stores/{store}",
         handler=_create,
         summary="Create a store, unless it is there",
+        action=Action.LOG_IN,
         answers=(Answer(201, "the store was created", _STORE), Answer(200, "the store was there", _STORE)),
         refusals=("store_name_invalid", "storage_unavailable", "storage_full"),
     ),
@@ -53,6 +93,7 @@ STORES: tuple[Operation, ...] = (
         path="/v1/stores/{store}",
         handler=_info,
         summary="Look at a store: head, lineage, count, digest",
+        action=Action.READ,
         answers=(Answer(200, "the store", _STORE),),
         refusals=("store_name_invalid", "store_unknown", "storage_unavailable"),
     ),
@@ -62,6 +103,7 @@ STORES: tuple[Operation, ...] = (
         path="/v1/stores/{store}",
         handler=_drop,
         summary="Drop a store with everything in it",
+        action=Action.DROP,
         answers=(Answer(200, "what the store was", _STORE),),
         refusals=("store_name_invalid", "store_unknown", "storage_unavailable", "storage_full"),
     ),

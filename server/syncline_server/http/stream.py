@@ -14,6 +14,7 @@ from typing import cast
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from syncline_server.accounts.admission import Seat
 from syncline_server.direct import ABORT_EXTENSION
 from syncline_server.storage.base import StorageError
 
@@ -27,11 +28,16 @@ _LAST_PIECE_S = 1.0
 
 
 class Wait:
-    """The waiting of one request, which can be cut short for good: `stopped`, and `gone` if the client has gone."""
+    """The waiting of one request, which can be cut short for good: `stopped`, and `gone` if nothing may be sent.
 
-    def __init__(self) -> None:
+    Args:
+        allowed: whether whoever waits may still see what he waits for.
+    """
+
+    def __init__(self, allowed: Callable[[], bool] = lambda: True) -> None:
         self.stopped = False
         self.gone = False
+        self._allowed = allowed
         self._deadline: asyncio.Timeout | None = None
         self._sending = False
 
@@ -43,6 +49,13 @@ class Wait:
             when = self._deadline.when()
             soon = now + _LAST_PIECE_S if self._sending else now
             self._deadline.reschedule(soon if when is None else min(soon, when))
+
+    def recheck(self) -> None:
+        """Rights have changed: end at once, without another piece, if this is not allowed any more."""
+        if not self.gone and not self._allowed():
+            self.gone = self.stopped = True
+            if self._deadline is not None:
+                self._deadline.reschedule(asyncio.get_running_loop().time())
 
     async def until(self, awaited: Callable[[], Awaitable[None]], timeout_s: float) -> bool:
         """Wait for something. Returns False if it did not happen in time, or the wait was stopped."""
@@ -76,9 +89,9 @@ async def waiting(call: Call, receive: Receive | None = None) -> AsyncIterator[W
     Raises:
         Refusal: `overloaded`, if there is no room for another.
     """
-    _require_room(call)
     hub = call.hub
-    wait = Wait()
+    seat = _seat(call)
+    wait = Wait(call.still_sees())
     hub.waiting.add(wait)
     watcher = asyncio.get_running_loop().create_task(_watch(receive or call.request.receive, wait))
     try:
@@ -86,11 +99,15 @@ async def waiting(call: Call, receive: Receive | None = None) -> AsyncIterator[W
     finally:
         hub.waiting.discard(wait)
         watcher.cancel()
+        seat.leave()
 
 
-def _require_room(call: Call) -> None:
-    if len(call.hub.connections) + len(call.hub.waiting) >= call.api.settings.connections_max:
-        raise Refusal("overloaded", "the server has no room for another stream")
+def _seat(call: Call) -> Seat:
+    seat = call.hub.admission.enter_as(call.visitor.address, call.principal.name)
+    if isinstance(seat, Seat):
+        return seat
+    call.hub.counts.refused[seat.which] += 1
+    raise Refusal("overloaded", str(seat))
 
 
 async def _watch(receive: Receive, wait: Wait) -> None:
@@ -119,7 +136,7 @@ class Stream(Response):
         headers: dict[str, str],
     ) -> None:
         # Once the answer has begun it cannot be refused any more.
-        _require_room(call)
+        _seat(call).leave()
         self._call = call
         self._source = source
         self.status_code = 200
@@ -141,6 +158,8 @@ class Stream(Response):
         try:
             async with aclosing(self._source(wait)) as source:
                 async for piece in source:
+                    if wait.gone:
+                        return False
                     message = {"type": "http.response.body", "body": piece, "more_body": True}
                     if not await wait.send(partial(send, message), stall_timeout_s) or wait.gone:
                         return False

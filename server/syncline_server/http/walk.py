@@ -10,6 +10,8 @@ from starlette.responses import Response
 
 from syncline_protocol.cursor import Lineage, Seq, parse_cursor
 from syncline_protocol.errors import CursorInvalid
+from syncline_server.access.authority import Action
+from syncline_server.access.view import View, key_of
 from syncline_server.feed import Feed
 from syncline_server.hub import Hub
 from syncline_server.storage.base import Row, StoreUnknown
@@ -27,9 +29,10 @@ _PAGE_BYTES = 1024 * 1024
 
 
 async def _records(call: Call) -> Response:
-    feed = await call.hub.feed(call.store)
+    view = call.view(call.store)
+    feed = await call.hub.feeds.feed(call.store)
     if call.accepts(JSON, NDJSON) == JSON:
-        return json_response(await _page(call, feed))
+        return json_response(await _page(call, feed, view))
     if call.given("limit") or call.given("page"):
         raise Refusal("bad_message", "limit and page belong to pages, not to streams")
     head = feed.tail.head
@@ -38,8 +41,9 @@ async def _records(call: Call) -> Response:
         after = Seq(0)
         while after < head.seq:
             after, rows = await _read(call.hub, feed, after, head.seq)
-            if rows:
-                yield b"".join([record_text(row.text) + b"\n" for row in rows])
+            texts = view.texts([row.text for row in rows])
+            if texts:
+                yield b"".join([record_text(text) + b"\n" for text in texts])
 
     return Stream(call, lines, NDJSON, {"Syncline-Cursor": head.cursor})
 
@@ -55,7 +59,7 @@ async def _read(hub: Hub, feed: Feed, after: Seq, upto: Seq) -> tuple[Seq, tuple
 # --- pages ---
 
 
-async def _page(call: Call, feed: Feed) -> bytes:
+async def _page(call: Call, feed: Feed, view: View) -> bytes:
     limit = int(call.number("limit"))
     lineage = feed.tail.head.lineage
     token = call.text("page")
@@ -64,11 +68,12 @@ async def _page(call: Call, feed: Feed) -> bytes:
     size = 0
     while after < upto and len(records) < limit and size < _PAGE_BYTES:
         after, rows = await _read(call.hub, feed, after, upto)
-        if len(rows) > limit - len(records):
-            rows = rows[: limit - len(records)]
-            after = rows[-1].seq
-        records += [record_text(row.text) for row in rows]
-        size += sum([len(row.text) for row in rows])
+        seen = [row for row in rows if view.shows(key_of(row.text))] if not view.is_whole else rows
+        if len(seen) > limit - len(records):
+            seen = seen[: limit - len(records)]
+            after = seen[-1].seq
+        records += [record_text(text) for text in view.texts([row.text for row in seen])]
+        size += sum([len(row.text) for row in seen])
     at = lineage.cursor(upto).encode()
     following = b'"%d-%b"' % (after, at) if after < upto else b"null"
     return b'{"records":[%b],"at":"%b","next":%b}' % (b",".join(records), at, following)
@@ -99,6 +104,7 @@ WALK: tuple[Operation, ...] = (
         path="/v1/stores/{store}/records",
         handler=_records,
         summary="Get all live records, in the order of their seqs",
+        action=Action.READ,
         description=(
             "JSON is a page; the page after it is asked for with `page`, and all of them are of the position `at`. "
             "`Accept: application/x-ndjson` asks for all records as one stream, a line each."

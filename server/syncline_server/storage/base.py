@@ -132,6 +132,11 @@ class StoreInfo:
     created_ms: int
     head: Head
 
+    @property
+    def is_system(self) -> bool:
+        """Whether it is one of the server's own, which have names that no client can say."""
+        return self.name.startswith("_")
+
 
 # Rows and outcomes are made by the hundred thousand a second; a struct costs a fifth of a frozen dataclass.
 class Row(msgspec.Struct, frozen=True, gc=False):
@@ -152,6 +157,11 @@ class Chunk:
     after: Seq
     to: Seq
     rows: tuple[Row, ...]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing was left out."""
+        return len(self.rows) == self.to - self.after
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,6 +223,10 @@ class _ServerEnd:
     def close(self, code: int, reason: str) -> None:
         self._wire.break_off()
 
+    @property
+    def holds_back(self) -> bool:
+        return False
+
     def abort(self) -> None:
         self._wire.break_off()
 

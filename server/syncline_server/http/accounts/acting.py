@@ -8,6 +8,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from syncline_protocol.audit import AuditOutcome
 from syncline_server.access.grant import Grant, covers
 from syncline_server.access.principal import SCOPES, Principal
 from syncline_server.accounts.changes import Before, Changes
@@ -17,14 +18,17 @@ from syncline_server.accounts.password import HashingOverloaded, PasswordRefused
 from syncline_server.accounts.plans.grants import owns
 from syncline_server.http.call import Call
 from syncline_server.http.problem import Refusal
+from syncline_server.storage.base import StorageUnavailable, StoreMismatch, StoreUnknown
 
 __all__ = [
     "address_of",
     "changes",
+    "is_admin",
     "may_share",
     "new_hash",
     "noted",
     "path_text",
+    "record",
     "require_admin",
     "require_full",
     "require_login",
@@ -42,9 +46,14 @@ def require_login(principal: Principal) -> str:
     return principal.name
 
 
+def is_admin(principal: Principal) -> bool:
+    """Return whether he administers the server; with a token for some stores he does not."""
+    return principal.is_admin and principal.stores is None
+
+
 def require_admin(principal: Principal) -> None:
     """Let administrators pass."""
-    if not principal.is_admin:
+    if not is_admin(principal):
         require_login(principal)
         raise Refusal("forbidden", "this is for administrators")
 
@@ -85,23 +94,30 @@ def _is_within(pattern: str, bound: str) -> bool:
 
 def address_of(call: Call) -> str:
     """Return the address that the request came from."""
-    client = call.request.client
-    return "unknown" if client is None else client.host
+    return call.visitor.address or "unknown"
 
 
 def noted(call: Call, action: str, subject: str | None = None, *, actor: str | None = None, **detail: str) -> Before:
     """Return what writes the entry of a change into the audit log; without a `subject` it is the id of what changes."""
 
     async def note(result: object) -> None:
-        await call.accounts.audit.record(
-            action,
-            actor=actor or call.principal.name,
-            subject=subject or _id_in(result),
-            address=address_of(call),
-            **detail,
-        )
+        who = actor or call.principal.name
+        await record(call, action, subject or _id_in(result), actor=who, outcome="ok", **detail)
 
     return note
+
+
+async def record(
+    call: Call, action: str, subject: str | None, *, actor: str | None, outcome: AuditOutcome = "ok", **detail: str
+) -> None:
+    """Write an entry into the audit log. Raises StorageUnavailable: it could not be, so nothing must be done."""
+    try:
+        await call.accounts.audit.record(
+            action, actor=actor, subject=subject, outcome=outcome, address=address_of(call), **detail
+        )
+    except (StoreUnknown, StoreMismatch) as error:
+        # That a store of the system is gone is no answer to a request that names none.
+        raise StorageUnavailable("the audit log is not there", hint="restart the server") from error
 
 
 def changes(call: Call, action: str, subject: str | None = None, **detail: str) -> Changes:

@@ -7,13 +7,14 @@ from starlette.responses import Response
 
 from syncline_protocol.audit import AuditEntry
 from syncline_protocol.limits import SEQ_MAX
+from syncline_server.access.authority import Action
 from syncline_server.accounts.audit import ENTRIES_MAX
 from syncline_server.http.call import Call, json_response
 from syncline_server.http.operation import JSON, NDJSON, Answer, Operation, Parameter
 from syncline_server.http.problem import Refusal
 from syncline_server.http.stream import Stream, Wait
 
-from .acting import address_of, require_admin
+from .acting import record, require_admin
 from .bodies import AuditHeadBody, AuditPage
 
 __all__ = ["AUDIT"]
@@ -35,7 +36,7 @@ async def _export(call: Call, after: int) -> Response:
     if call.given("limit"):
         raise Refusal("bad_message", "limit belongs to pages, not to streams")
     log = call.accounts.audit
-    await log.record("audit.export", actor=call.principal.name, address=address_of(call), after=str(after))
+    await record(call, "audit.export", None, actor=call.principal.name, after=str(after))
 
     async def lines(wait: Wait) -> AsyncGenerator[bytes, None]:
         async for text in log.walk(after):
@@ -51,6 +52,7 @@ AUDIT: tuple[Operation, ...] = (
         path="/v1/audit",
         handler=_audit,
         summary="Read the audit log: in pages as JSON, or from `after` to the end as NDJSON",
+        action=Action.ADMINISTER,
         parameters=(
             Parameter("after", "number of the entry to go on after", "integer", -1, -1, SEQ_MAX),
             Parameter("limit", "how many entries a page has", "integer", ENTRIES_MAX, 1, ENTRIES_MAX),

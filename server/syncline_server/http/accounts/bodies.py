@@ -329,7 +329,7 @@ class AuditPage(_Answer, frozen=True):
 # --- from what is known to what is shown ---
 
 
-def me_body(principal: Principal, *, oidc: bool, setup: bool) -> MeBody:
+def me_body(principal: Principal, *, auth: Literal["accounts", "none"], oidc: bool, setup: bool) -> MeBody:
     """Return who somebody is."""
     return MeBody(
         principal.name,
@@ -338,7 +338,7 @@ def me_body(principal: Principal, *, oidc: bool, setup: bool) -> MeBody:
         tuple(sorted(principal.groups)),
         tuple(sorted(principal.scopes)),
         principal.expires_ms,
-        "none" if principal.kind == "open" else "accounts",
+        auth,
         oidc,
         setup,
     )

@@ -5,21 +5,21 @@ A grant that concerns others and one that is not there are answered alike.
 
 from starlette.responses import Response
 
+from syncline_server.access.authority import Action
 from syncline_server.access.grant import Grant
 from syncline_server.accounts.account_name import check_grantee, check_pattern
 from syncline_server.accounts.error import AccountError
 from syncline_server.http.call import Call, json_response
 from syncline_server.http.operation import JSON, Answer, Operation, Parameter, RequestBody
 
-from .acting import changes, may_share, path_text, require_share
+from .acting import changes, may_share, path_text, require_full, require_login, require_share
 from .bodies import GrantBody, GrantPost, GrantsBody, grant_body
-from .tokens import require_login_or_open
 
 __all__ = ["GRANTS"]
 
 
 async def _list(call: Call) -> Response:
-    require_login_or_open(call)
+    require_login(call.principal)
     store, to = call.text("store"), call.text("to")
     registry = call.accounts.directory.registry
     if store is not None:
@@ -60,10 +60,12 @@ async def _add(call: Call) -> Response:
 
 
 async def _remove(call: Call) -> Response:
-    require_login_or_open(call)
+    require_login(call.principal)
     grant = call.accounts.directory.registry.grants.get(path_text(call, "grant"))
     if grant is None or not _may_see(call, grant):
         raise AccountError("account_unknown", "there is no such grant")
+    if not may_share(call, grant.store):
+        require_full(call.principal)
     change = changes(call, "grant.remove", to=grant.to, store=grant.store, role=grant.role)
     return json_response(grant_body(await change.remove_grant(grant.id)))
 
@@ -78,6 +80,7 @@ GRANTS: tuple[Operation, ...] = (
         path="/v1/grants",
         handler=_list,
         summary="List the grants that one may see: one's own, and those for stores that one may share",
+        action=Action.LOG_IN,
         parameters=(
             Parameter("store", "only those for this store, or this prefix with `*` at its end"),
             Parameter("to", "only those to `user:NAME`, `group:NAME` or `everyone`"),
@@ -91,6 +94,7 @@ GRANTS: tuple[Operation, ...] = (
         path="/v1/grants",
         handler=_add,
         summary="Grant the use of a store",
+        action=Action.LOG_IN,
         description="It takes the place of what the same grantee had for the same store or prefix.",
         body=RequestBody("to whom, where, as what, within which limits", GrantPost),
         answers=(Answer(201, "the grant", _GRANT), Answer(200, "the grant, in the place of another", _GRANT)),
@@ -104,7 +108,8 @@ GRANTS: tuple[Operation, ...] = (
         path="/v1/grants/{grant}",
         handler=_remove,
         summary="Take a grant back, or give up one's own",
+        action=Action.LOG_IN,
         answers=(Answer(200, "what it was", _GRANT),),
-        refusals=("unauthenticated", "account_unknown", *_STORED),
+        refusals=("unauthenticated", "forbidden", "account_unknown", *_STORED),
     ),
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from starlette.responses import Response
 
+from syncline_server.access.authority import Action
 from syncline_server.http.call import Call, json_response
 from syncline_server.http.operation import JSON, Answer, Operation, RequestBody
 
@@ -59,6 +60,7 @@ GROUPS: tuple[Operation, ...] = (
         path="/v1/groups",
         handler=_list,
         summary="List the groups",
+        action=Action.ADMINISTER,
         answers=(Answer(200, "all groups", {JSON: (GroupsBody,)}),),
         refusals=_ADMIN,
     ),
@@ -68,6 +70,7 @@ GROUPS: tuple[Operation, ...] = (
         path="/v1/groups/{group}",
         handler=_put,
         summary="Make a group, or replace its members",
+        action=Action.ADMINISTER,
         body=RequestBody("the members; without them they stay", GroupPut),
         answers=(Answer(201, "the group was made", _GROUP), Answer(200, "the group as it is now", _GROUP)),
         refusals=("bad_json", "bad_message", *_ADMIN, "account_invalid", "account_unknown", "name_taken", *_STORED),
@@ -78,6 +81,7 @@ GROUPS: tuple[Operation, ...] = (
         path="/v1/groups/{group}",
         handler=_delete,
         summary="Delete a group and what is granted to it",
+        action=Action.ADMINISTER,
         answers=(Answer(200, "what the group was", _GROUP),),
         refusals=(*_ADMIN, "account_unknown", *_STORED),
     ),
@@ -87,6 +91,7 @@ GROUPS: tuple[Operation, ...] = (
         path="/v1/groups/{group}/members/{user}",
         handler=_add_member,
         summary="Take a user into a group",
+        action=Action.ADMINISTER,
         answers=(Answer(200, "the group as it is now", _GROUP),),
         refusals=(*_ADMIN, "account_invalid", "account_unknown", *_STORED, "too_large"),
     ),
@@ -96,6 +101,7 @@ GROUPS: tuple[Operation, ...] = (
         path="/v1/groups/{group}/members/{user}",
         handler=_remove_member,
         summary="Take a user out of a group",
+        action=Action.ADMINISTER,
         answers=(Answer(200, "the group as it is now", _GROUP),),
         refusals=(*_ADMIN, "account_unknown", *_STORED),
     ),

@@ -2,6 +2,7 @@
 
 from starlette.responses import Response
 
+from syncline_server.access.authority import Action
 from syncline_server.access.grant import Grant
 from syncline_server.accounts.account_name import check_pattern
 from syncline_server.accounts.error import AccountError
@@ -9,7 +10,7 @@ from syncline_server.http.call import Call, json_response
 from syncline_server.http.operation import JSON, Answer, Operation, Parameter, RequestBody
 from syncline_server.http.problem import Refusal
 
-from .acting import changes, may_share, new_hash, noted, path_text, require_full, require_share
+from .acting import changes, may_share, new_hash, noted, path_text, require_full, require_login, require_share
 from .bodies import (
     AcceptBody,
     AcceptedBody,
@@ -22,7 +23,6 @@ from .bodies import (
     invitation_body,
 )
 from .session import begin_session, set_cookie
-from .tokens import require_login_or_open
 
 __all__ = ["INVITATIONS"]
 
@@ -30,7 +30,7 @@ _NO_STORE = {"Cache-Control": "no-store"}
 
 
 async def _list(call: Call) -> Response:
-    require_login_or_open(call)
+    require_login(call.principal)
     store = call.text("store")
     if store is not None:
         require_share(call, check_pattern(store))
@@ -57,7 +57,7 @@ async def _add(call: Call) -> Response:
 
 
 async def _remove(call: Call) -> Response:
-    require_login_or_open(call)
+    require_login(call.principal)
     invitation = call.accounts.directory.registry.invitations.get(path_text(call, "invitation"))
     if invitation is None or not may_share(call, invitation.store):
         raise AccountError("account_unknown", "there is no such invitation")
@@ -74,8 +74,6 @@ async def _accept(call: Call) -> Response:
         return await _accept_as_new(call, body, body.user, body.password, invitation.id, detail)
     if body.user is not None or body.password is not None:
         raise Refusal("bad_message", "user and password come together")
-    if call.principal.kind == "open":
-        raise AccountError("account_invalid", "nobody is logged in here whom anything could be granted to")
     name = require_full(call.principal)
     grant = await changes(call, "invitation.accept", invitation.id, **detail).accept_invitation(body.code, name)
     return json_response(AcceptedBody(grant_body(grant), None))
@@ -106,6 +104,7 @@ INVITATIONS: tuple[Operation, ...] = (
         path="/v1/invitations",
         handler=_list,
         summary="List the invitations to stores that one may share",
+        action=Action.LOG_IN,
         parameters=(Parameter("store", "only those to this store, or this prefix with `*` at its end"),),
         answers=(Answer(200, "the invitations, without their codes", {JSON: (InvitationsBody,)}),),
         refusals=("unauthenticated", "forbidden", "account_invalid"),
@@ -116,26 +115,20 @@ INVITATIONS: tuple[Operation, ...] = (
         path="/v1/invitations",
         handler=_add,
         summary="Make an invitation",
+        action=Action.LOG_IN,
         description="`path` is what a browser opens; the code is behind `#`, so that no server or proxy gets it.",
         body=RequestBody("to what, as what, within which limits", InvitationPost),
         answers=(Answer(201, "the invitation and its code", {JSON: (NewInvitationBody,)}),),
         refusals=("bad_json", "bad_message", "unauthenticated", "forbidden", "account_invalid", *_STORED),
     ),
-    Operation(
-        name="removeInvitation",
-        method="DELETE",
-        path="/v1/invitations/{invitation}",
-        handler=_remove,
-        summary="Take an invitation back; what was granted by it stays",
-        answers=(Answer(200, "what it was", {JSON: (InvitationBody,)}),),
-        refusals=("unauthenticated", "account_unknown", *_STORED),
-    ),
+    # Before those of an id, which this path would be taken for.
     Operation(
         name="acceptInvitation",
         method="POST",
         path="/v1/invitations/accept",
         handler=_accept,
         summary="Accept an invitation, as who one is or with a new account",
+        action=Action.ANYTHING,
         description="Whatever is wrong with a code, the answer is the same.",
         body=RequestBody("the code; user and password of the account that shall be made", AcceptBody),
         answers=(Answer(200, "what was granted", {JSON: (AcceptedBody,)}),),
@@ -143,5 +136,15 @@ INVITATIONS: tuple[Operation, ...] = (
             "bad_json", "bad_message", "unauthenticated", "forbidden", "invitation_invalid", "account_invalid",
             "account_unknown", "name_taken", "login_failed", *_STORED,
         ),
+    ),
+    Operation(
+        name="removeInvitation",
+        method="DELETE",
+        path="/v1/invitations/{invitation}",
+        handler=_remove,
+        summary="Take an invitation back; what was granted by it stays",
+        action=Action.LOG_IN,
+        answers=(Answer(200, "what it was", {JSON: (InvitationBody,)}),),
+        refusals=("unauthenticated", "forbidden", "account_unknown", *_STORED),
     ),
 )  # fmt: skip

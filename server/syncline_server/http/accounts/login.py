@@ -4,17 +4,16 @@ Whoever tries a name that does not exist, that has no password or that is disabl
 with a wrong password. Attempts are bounded by address and account (`LoginGuard`) before anything is looked at.
 """
 
-from math import ceil
-
 from starlette.responses import Response
 
+from syncline_server.access.authority import Action
 from syncline_server.accounts.error import AccountError
 from syncline_server.accounts.password import HashingOverloaded
 from syncline_server.http.call import Call, json_response
 from syncline_server.http.operation import JSON, Answer, Operation, RequestBody
-from syncline_server.http.problem import Refusal
+from syncline_server.http.problem import Refusal, too_often
 
-from .acting import address_of, new_hash, noted, require_full
+from .acting import address_of, new_hash, noted, record, require_full
 from .bodies import Empty, LoginBody, LoginPost, PasswordPost, SetupPost
 from .session import begin_session, end_cookie, session_answer
 
@@ -37,7 +36,7 @@ async def _verified(call: Call, name: str, password: str) -> str:
     accounts, address = call.accounts, address_of(call)
     wait_s = accounts.throttle.attempt(address, name[:_NAME_CHARS_MAX], call.hub.now())
     if wait_s > 0:
-        raise _too_often(wait_s)
+        raise too_often(wait_s, "too many attempts to log in")
     user = accounts.directory.registry.active_user(name)
     password_hash: str | None = None if user is None else user.password_hash
     try:
@@ -45,19 +44,10 @@ async def _verified(call: Call, name: str, password: str) -> str:
     except HashingOverloaded as error:
         raise Refusal("overloaded", str(error), hint="try again in a moment") from error
     if not is_right or password_hash is None:
-        await accounts.audit.record("login.failed", actor=None, subject=name, outcome="refused", address=address)
+        await record(call, "login.failed", name, actor=None, outcome="refused")
         raise Refusal("login_failed", "the user and the password do not belong together")
     accounts.throttle.succeeded(address, name)
     return password_hash
-
-
-def _too_often(wait_s: float) -> Refusal:
-    return Refusal(
-        "rate_limited",
-        "too many attempts to log in",
-        hint="wait as long as Retry-After says",
-        headers={"Retry-After": str(ceil(wait_s))},
-    )
 
 
 async def _renew_hash(call: Call, name: str, password_hash: str, password: str) -> None:
@@ -128,6 +118,7 @@ LOGIN: tuple[Operation, ...] = (
         path="/v1/login",
         handler=_login,
         summary="Log in with a password",
+        action=Action.ANYTHING,
         body=RequestBody("name and password", LoginPost),
         answers=(Answer(200, "the session", _SESSION),),
         refusals=(*_BODY, "login_failed", "rate_limited", *_STORED),
@@ -138,6 +129,7 @@ LOGIN: tuple[Operation, ...] = (
         path="/v1/logout",
         handler=_logout,
         summary="End the session that the request came with",
+        action=Action.ANYTHING,
         body=RequestBody("an empty object", Empty),
         answers=(Answer(200, "there is no session any more", {JSON: (Empty,)}),),
         refusals=(*_BODY, "forbidden", "account_unknown", *_STORED),
@@ -148,6 +140,7 @@ LOGIN: tuple[Operation, ...] = (
         path="/v1/password",
         handler=_password,
         summary="Change one's password; all other sessions end",
+        action=Action.LOG_IN,
         body=RequestBody("the old and the new password", PasswordPost),
         answers=(Answer(200, "the session: the one that it was changed in, or a new one", _SESSION),),
         refusals=(*_BODY, "unauthenticated", "forbidden", "login_failed", "account_invalid", "rate_limited", *_STORED),
@@ -158,6 +151,7 @@ LOGIN: tuple[Operation, ...] = (
         path="/v1/setup",
         handler=_setup,
         summary="Make the first administrator, with the code that the server has printed",
+        action=Action.ANYTHING,
         body=RequestBody("the code, and the administrator", SetupPost),
         answers=(Answer(201, "the session of the administrator", _SESSION),),
         refusals=(*_BODY, "forbidden", "account_invalid", "name_taken", "login_failed", *_STORED),

@@ -8,6 +8,7 @@ from hashlib import sha256
 
 from starlette.responses import RedirectResponse, Response
 
+from syncline_server.access.authority import Action
 from syncline_server.accounts.entry import User
 from syncline_server.accounts.error import AccountError
 from syncline_server.accounts.oidc import OidcIdentity, OidcLogin, OidcRefused, ProviderUnavailable
@@ -15,7 +16,7 @@ from syncline_server.http.call import Call
 from syncline_server.http.operation import Answer, Operation, Parameter
 from syncline_server.http.problem import Refusal
 
-from .acting import address_of, noted
+from .acting import noted, record
 from .session import begin_session, set_cookie
 
 __all__ = ["OIDC", "name_for"]
@@ -75,9 +76,7 @@ async def _finish(call: Call) -> Response:
     except ProviderUnavailable as error:
         raise Refusal("overloaded", str(error), hint="try again in a moment") from error
     except (OidcRefused, AccountError) as error:
-        await call.accounts.audit.record(
-            "login.failed", actor=None, outcome="refused", address=address_of(call), reason=str(error)
-        )
+        await record(call, "login.failed", None, actor=None, outcome="refused", reason=str(error))
         raise Refusal("login_failed", "the login through the provider was refused", hint="begin it again") from error
     response = RedirectResponse(root + identity.next_path, 302, {"Cache-Control": "no-store"})
     set_cookie(call, response, secret)
@@ -128,6 +127,7 @@ OIDC: tuple[Operation, ...] = (
         path="/v1/oidc/login",
         handler=_begin,
         summary="Go to the provider and log in there",
+        action=Action.ANYTHING,
         parameters=(Parameter("next", "the path on this server to go to in the end", default="/"),),
         answers=(Answer(302, "to the provider", headers={"Location": "the provider's page"}),),
         refusals=("not_found", "overloaded"),
@@ -138,6 +138,7 @@ OIDC: tuple[Operation, ...] = (
         path=_CALLBACK,
         handler=_finish,
         summary="Come back from the provider",
+        action=Action.ANYTHING,
         parameters=(
             Parameter("state", "names the login"),
             Parameter("code", "what the provider gives its tokens for"),

@@ -9,13 +9,12 @@ from starlette.responses import Response
 from syncline_server.accounts.entry import Token
 from syncline_server.accounts.plans.users import Proof
 from syncline_server.http.call import Call, json_response
+from syncline_server.visitor import SESSION_COOKIE
 
 from .acting import noted
 from .bodies import LoginBody
 
-__all__ = ["SESSION_COOKIE", "begin_session", "end_cookie", "session_answer", "set_cookie"]
-
-SESSION_COOKIE = "syncline_session"
+__all__ = ["begin_session", "end_cookie", "session_answer", "set_cookie"]
 
 #: Of what a browser says it is; enough to tell one's devices apart.
 _TITLE_CHARS = 100

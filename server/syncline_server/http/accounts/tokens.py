@@ -5,13 +5,14 @@ A token of somebody else and one that is not there are answered alike.
 
 from starlette.responses import Response
 
+from syncline_server.access.authority import Action
 from syncline_server.access.principal import SCOPES
 from syncline_server.accounts.error import AccountError
 from syncline_server.http.call import Call, json_response
 from syncline_server.http.operation import JSON, Answer, Operation, Parameter, RequestBody
 from syncline_server.http.problem import Refusal
 
-from .acting import changes, path_text, require_admin, require_full, require_login
+from .acting import changes, is_admin, path_text, require_admin, require_full, require_login
 from .bodies import NewTokenBody, TokenBody, TokenPost, TokensBody, token_body
 
 __all__ = ["TOKENS"]
@@ -26,7 +27,7 @@ async def _list(call: Call) -> Response:
 async def _add(call: Call) -> Response:
     body = await call.json_struct(TokenPost)
     user = _whose(call, body.user)
-    if not call.principal.is_admin:
+    if not is_admin(call.principal):
         require_full(call.principal)
     expires_ms = _end_of(call, body.expires_ms)
     token, secret = await changes(call, "token.add", user=user, title=body.title).add_token(
@@ -41,8 +42,6 @@ async def _add(call: Call) -> Response:
 
 def _whose(call: Call, user: str | None) -> str:
     """Return whose tokens are meant. Those of others are an administrator's affair."""
-    if user is None and call.principal.kind == "open":
-        raise AccountError("account_invalid", "whose token this is has to be said here")
     if user is None or user == call.principal.name:
         return require_login(call.principal)
     require_admin(call.principal)
@@ -60,21 +59,15 @@ def _end_of(call: Call, expires_ms: int | None) -> int | None:
 
 
 async def _revoke(call: Call) -> Response:
-    require_login_or_open(call)
+    require_login(call.principal)
     token_id = path_text(call, "token")
     token = call.accounts.directory.registry.tokens.get(token_id)
     principal = call.principal
-    if token is None or (token.user != principal.name and not principal.is_admin):
+    if token is None or (token.user != principal.name and not is_admin(principal)):
         raise AccountError("account_unknown", "there is no such token")
-    if not principal.is_admin and token.id != principal.token:
+    if not is_admin(principal) and token.id != principal.token:
         require_full(principal)
     return json_response(token_body(await changes(call, "token.revoke", user=token.user).revoke_token(token_id)))
-
-
-def require_login_or_open(call: Call) -> None:
-    """Let those pass who are somebody, and everybody where nobody has to be."""
-    if call.principal.kind != "open":
-        require_login(call.principal)
 
 
 _ACCOUNT = ("unauthenticated", "forbidden", "account_unknown")
@@ -87,9 +80,10 @@ TOKENS: tuple[Operation, ...] = (
         path="/v1/tokens",
         handler=_list,
         summary="List one's tokens and sessions",
+        action=Action.LOG_IN,
         parameters=(Parameter("user", "whose; another's are for administrators"),),
         answers=(Answer(200, "the tokens, without their texts", {JSON: (TokensBody,)}),),
-        refusals=("unauthenticated", "forbidden", "account_invalid"),
+        refusals=("unauthenticated", "forbidden"),
     ),
     Operation(
         name="makeToken",
@@ -97,6 +91,7 @@ TOKENS: tuple[Operation, ...] = (
         path="/v1/tokens",
         handler=_add,
         summary="Make a personal token",
+        action=Action.LOG_IN,
         body=RequestBody("what it is for, and its limits", TokenPost),
         answers=(Answer(201, "the token and its text", {JSON: (NewTokenBody,)}),),
         refusals=("bad_json", "bad_message", *_ACCOUNT, "account_invalid", *_STORED),
@@ -107,6 +102,7 @@ TOKENS: tuple[Operation, ...] = (
         path="/v1/tokens/{token}",
         handler=_revoke,
         summary="End a token or session",
+        action=Action.LOG_IN,
         answers=(Answer(200, "what it was", {JSON: (TokenBody,)}),),
         refusals=(*_ACCOUNT, *_STORED),
     ),

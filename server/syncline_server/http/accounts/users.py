@@ -3,6 +3,7 @@
 import msgspec
 from starlette.responses import Response
 
+from syncline_server.access.authority import Action
 from syncline_server.accounts.plans.users import UserChange, require_user
 from syncline_server.http.call import Call, json_response
 from syncline_server.http.operation import JSON, Answer, Operation, RequestBody
@@ -78,6 +79,7 @@ USERS: tuple[Operation, ...] = (
         path="/v1/users",
         handler=_list,
         summary="List the accounts",
+        action=Action.ADMINISTER,
         answers=(Answer(200, "all accounts", {JSON: (UsersBody,)}),),
         refusals=_ADMIN,
     ),
@@ -87,6 +89,7 @@ USERS: tuple[Operation, ...] = (
         path="/v1/users/{user}",
         handler=_get,
         summary="Look at an account",
+        action=Action.ADMINISTER,
         answers=(Answer(200, "the account", _USER),),
         refusals=(*_ADMIN, "account_unknown"),
     ),
@@ -96,6 +99,7 @@ USERS: tuple[Operation, ...] = (
         path="/v1/users/{user}",
         handler=_put,
         summary="Make an account, or change what the body names",
+        action=Action.ADMINISTER,
         description="A new password ends all sessions of the user, and so does disabling him.",
         body=RequestBody("what shall be", UserPut),
         answers=(Answer(201, "the account was made", _USER), Answer(200, "the account as it is now", _USER)),
@@ -107,6 +111,7 @@ USERS: tuple[Operation, ...] = (
         path="/v1/users/{user}",
         handler=_delete,
         summary="Delete an account with its tokens, grants, memberships and invitations",
+        action=Action.ADMINISTER,
         description="Its name is never used again, as it stands in logs and by records. The last administrator stays.",
         answers=(Answer(200, "what the account was", _USER),),
         refusals=(*_ADMIN, "account_unknown", *_STORED),

@@ -1,0 +1,148 @@
+"""What a principal may do in one store, worked out from his grants.
+
+Grants are alternatives: what any of them allows is allowed, the views of all of them together are seen, and of bounds
+the widest counts. `Rights.guard` is what every write goes through: it marks the ops that no grant allows, so that a
+batch is judged op by op, and hands to the log what only the log can decide (whose record it is, how much he keeps).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import msgspec
+
+from syncline_protocol.messages import OpResult
+from syncline_protocol.transaction import Op, Quota, Transaction
+
+from .grant import Grant, GrantLimits, covers
+from .principal import Principal
+from .view import FULL, View
+
+__all__ = ["NO_RIGHTS", "OPEN_RIGHTS", "Rights", "rights_of"]
+
+N = TypeVar("N", int, float)
+
+_DENIED = OpResult("denied", code="forbidden", message="no grant allows this change")
+
+
+@dataclass(slots=True)
+class Rights:
+    """What may be done. `view` is None if nothing may be seen; without one nothing may be written either.
+
+    Attributes:
+        by: who is noted as the author.
+        writes: the limits of each grant that allows to write; none of them: nothing may be written.
+        is_stale: grants have changed since; ask for them again.
+    """
+
+    view: View | None
+    by: str | None = None
+    writes: tuple[GrantLimits, ...] = ()
+    quota: Quota | None = None
+    writes_per_s: float | None = None
+    is_owner: bool = False
+    is_stale: bool = field(default=False, compare=False)
+
+    @property
+    def may_write(self) -> bool:
+        """Whether some change is allowed."""
+        return bool(self.writes)
+
+    def guard(self, transaction: Transaction) -> Transaction:
+        """Return the transaction as it goes to the log, with the ops that are not allowed marked as denied."""
+        if self is OPEN_RIGHTS:
+            return transaction
+        ops = transaction.ops
+        if _UNLIMITED not in self.writes:
+            ops = tuple([op if op.fault is not None else self._guard(op) for op in ops])
+        return msgspec.structs.replace(transaction, ops=ops, by=self.by, quota=self.quota)
+
+    def _guard(self, op: Op) -> Op:
+        only_by: str | None = None
+        for limits in self.writes:
+            if limits.key_prefix is not None and not op.key.startswith(limits.key_prefix):
+                continue
+            if op.value is not None or not (limits.add_only or limits.own_only):
+                return op
+            if not limits.add_only:
+                only_by = self.by
+        if only_by is not None:
+            return msgspec.structs.replace(op, only_by=only_by)
+        return msgspec.structs.replace(op, fault=_DENIED)
+
+
+#: A grant without limits on what may be written; quotas are the log's affair.
+_UNLIMITED = GrantLimits()
+
+#: Nobody has to log in.
+OPEN_RIGHTS = Rights(FULL, writes=(_UNLIMITED,), is_owner=True)
+
+#: Nothing is allowed.
+NO_RIGHTS = Rights(None)
+
+
+def rights_of(principal: Principal, store: str, grants: Sequence[Grant]) -> Rights:
+    """Return what a principal may do in a store.
+
+    Args:
+        grants: those that concern him in this store and have not expired.
+    """
+    if principal.kind == "open":
+        return OPEN_RIGHTS
+    if principal.stores is not None and not any(covers(pattern, store) for pattern in principal.stores):
+        return NO_RIGHTS
+    if "read" not in principal.scopes:
+        # Who sees nothing gets no answer from which he could learn what is there, so he writes nothing either.
+        return NO_RIGHTS
+    if principal.is_admin:
+        writes = (_UNLIMITED,) if "write" in principal.scopes else ()
+        return Rights(FULL, principal.name, writes, is_owner="share" in principal.scopes)
+    if not grants:
+        return NO_RIGHTS
+    writing = [grant.limits for grant in grants if _may_write(principal, grant)]
+    return Rights(
+        View.of(
+            [grant.limits.read_prefix or "" for grant in grants],
+            shows_authors=any(grant.authors for grant in grants),
+        ),
+        principal.name,
+        tuple([_without_bounds(limits) for limits in writing]),
+        _quota_of(writing),
+        _widest([limits.writes_per_s for limits in writing]),
+        "share" in principal.scopes and any(grant.role == "owner" for grant in grants),
+    )
+
+
+def _may_write(principal: Principal, grant: Grant) -> bool:
+    if grant.role == "reader" or "write" not in principal.scopes:
+        return False
+    limits = grant.limits
+    counts = limits.own_only or limits.records_max is not None or limits.bytes_max is not None
+    # What counts by author has no meaning for those without a name, and must not be got rid of by logging out.
+    return principal.name is not None or not counts
+
+
+def _without_bounds(limits: GrantLimits) -> GrantLimits:
+    """Keep what decides on single ops: where, and what may be deleted.
+
+    What is outside of what he sees may not be written either, or the answers would tell what is there.
+    """
+    prefixes = [prefix for prefix in (limits.key_prefix, limits.read_prefix) if prefix is not None]
+    longest = max(prefixes, key=len, default=None)
+    if longest is not None and not all(longest.startswith(prefix) for prefix in prefixes):
+        # The two have no key in common.
+        return GrantLimits(key_prefix="\0", add_only=True)
+    return GrantLimits(key_prefix=longest, add_only=limits.add_only, own_only=limits.own_only)
+
+
+def _quota_of(writing: Sequence[GrantLimits]) -> Quota | None:
+    quota = Quota(
+        _widest([limits.records_max for limits in writing]), _widest([limits.bytes_max for limits in writing])
+    )
+    return None if quota == Quota() else quota
+
+
+def _widest(bounds: Sequence[N | None]) -> N | None:
+    """Return the widest of these bounds; None is no bound, and wider than any."""
+    known = [bound for bound in bounds if bound is not None]
+    return max(known) if known and len(known) == len(bounds) else None

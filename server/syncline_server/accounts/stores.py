@@ -1,0 +1,73 @@
+"""Stores and their owners: whoever creates a store owns it, and with a store go the grants for it.
+
+A grant is for a name, so what is left of one for a store that is gone must not come to hold for another one that gets
+its name: grants are taken back when a store is dropped, and again before one is created.
+"""
+
+from syncline_protocol.errors import RemoteProtocolError
+from syncline_server.access.principal import Principal
+from syncline_server.access.rights import Rights
+from syncline_server.hub import Hub
+from syncline_server.storage.base import StorageError, StoreInfo, StoreUnknown
+
+from .accounts import Accounts
+from .registry import Registry
+
+__all__ = ["create_owned", "drop_owned"]
+
+#: A program that makes a store for each of something by mistake is stopped here.
+_STORES_PER_USER_MAX = 1000
+
+
+async def create_owned(
+    hub: Hub, accounts: Accounts, store: str, principal: Principal, rights: Rights, address: str
+) -> StoreInfo:
+    """Create a store for somebody who may, and make him its owner.
+
+    Raises:
+        RemoteProtocolError: `name_taken`; `quota_exceeded`, he owns too many.
+        StorageError: the storage failed, or the entry in the audit log could not be written.
+    """
+    directory = accounts.directory
+    if await _is_taken(hub, directory.registry, store, rights):
+        raise RemoteProtocolError(
+            "name_taken", f"there is a store {store!r} of somebody else", hint="choose another name"
+        )
+    if not rights.is_owner and _owned_count(directory.registry, principal) >= _STORES_PER_USER_MAX:
+        raise RemoteProtocolError("quota_exceeded", f"a user may own {_STORES_PER_USER_MAX} stores", hint="drop one")
+    await accounts.audit.record("store.create", actor=principal.name, subject=store, address=address)
+    if not rights.is_owner:
+        await directory.remove_store_grants(store)
+    info, _ = await hub.create(store)
+    if not rights.is_owner:
+        await directory.add_grant(f"user:{principal.name}", store, "owner", by=principal.name)
+    return info
+
+
+async def _is_taken(hub: Hub, registry: Registry, store: str, rights: Rights) -> bool:
+    """Return whether a store is somebody else's. An empty one that nobody has a grant for was left half made."""
+    try:
+        info = await hub.storage.info(store)
+    except StoreUnknown:
+        return False
+    return not rights.is_owner and (info.head.seq > 0 or bool(registry.grants_on(store)))
+
+
+def _owned_count(registry: Registry, principal: Principal) -> int:
+    return sum(grant.role == "owner" for grant in registry.grants_to(f"user:{principal.name}"))
+
+
+async def drop_owned(hub: Hub, accounts: Accounts, store: str, principal: Principal, address: str) -> StoreInfo:
+    """Drop a store for somebody who may, with the grants for it. Raises StorageError."""
+    await hub.storage.info(store)
+    await accounts.audit.record("store.drop", actor=principal.name, subject=store, outcome="begun", address=address)
+    try:
+        info = await hub.drop(store)
+    except StorageError:
+        await accounts.audit.record(
+            "store.drop", actor=principal.name, subject=store, outcome="failed", address=address
+        )
+        raise
+    await accounts.directory.remove_store_grants(store)
+    await accounts.audit.record("store.drop", actor=principal.name, subject=store, address=address)
+    return info

@@ -1,0 +1,372 @@
+"""The feeds of all stores and views: opened when somebody asks, extended by every commit, ended when their log goes.
+
+Of each store that is followed there is one tail, one feed of the whole and one for each other view that somebody
+follows; a feed of a part goes with the last who holds it. Owns the memory of the tails, and the decision how a reader
+goes on (PROTOCOL 5.4). The log is told from what a process remembers: a cursor that does not resume from memory is
+judged by a fresh read.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
+
+from syncline_protocol.codec import encode, fill_frame
+from syncline_protocol.cursor import (
+    NOW,
+    START,
+    Lineage,
+    Reconcile,
+    Resume,
+    Resumption,
+    Rewind,
+    Seq,
+    decide_resume,
+    parse_cursor,
+)
+from syncline_protocol.messages import EndReason, Live, ResumeHow, Subscribe
+from syncline_protocol.ranges import Range, format_ranges, parse_ranges
+from syncline_protocol.server import FETCH_RANGES_MAX
+
+from .access.view import FULL, View
+from .feed import Feed
+from .framecache import FrameCache
+from .log import Log
+from .metrics import Counts
+from .part import PartFeed
+from .storage.base import Commit, Storage, StorageError, StoreInfo, StoreMismatch, StoreUnknown, Summary
+from .tail import Tail
+from .turns import Turns
+
+__all__ = ["Feeds", "Opening"]
+
+#: A LIVE frame names at most so many ranges, which is below 64 KiB of text.
+_LIVE_RANGES = 2000
+
+#: Frames of catch-ups that are kept for others who come by, over all feeds.
+_CACHE_BYTES_MAX = 16 * 1024 * 1024
+
+#: A client's word alone makes a store mint at most one incarnation in this time.
+_DISTRUST_INTERVAL_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How a subscription begins: on which feed, at which position, and what is sent before the first batch."""
+
+    feed: Feed
+    how: ResumeHow
+    at: Seq
+    keep_to: Seq | None = None
+    live_frames: tuple[bytes, ...] = ()
+
+
+class _Followed:
+    """A store that is followed: its tail, the feed of the whole, and those of parts that somebody holds."""
+
+    def __init__(self, whole: Feed) -> None:
+        self.whole = whole
+        self.tail = whole.tail
+        self.parts: WeakValueDictionary[View, Feed] = WeakValueDictionary()
+
+    def feeds(self) -> Iterable[Feed]:
+        return (self.whole, *self.parts.values())
+
+    def trim(self, bytes_max: int) -> None:
+        """Keep at most so much of the recent log in memory, besides what is not published yet."""
+        self.tail.trim(bytes_max, min([feed.published.seq for feed in self.feeds()]))
+
+
+class Feeds:
+    """Args:
+    now: a monotonic clock in seconds.
+    tail_bytes_max: how much of the recent logs of all stores together is kept in memory.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        counts: Counts,
+        log: Log,
+        turns: Turns,
+        now: Callable[[], float],
+        *,
+        tail_bytes_max: int,
+    ) -> None:
+        self._storage = storage
+        self._counts = counts
+        self._log = log
+        self._turns = turns
+        self._now = now
+        self._tail_bytes_max = tail_bytes_max
+        self._tail_bytes = 0
+        self._cache = FrameCache(_CACHE_BYTES_MAX)
+        self._stores: dict[str, _Followed] = {}
+        self._openings: dict[str, asyncio.Task[_Followed]] = {}
+        self._part_openings: dict[tuple[str, View], asyncio.Task[Feed]] = {}
+        self._unclaimed: dict[str, list[Commit]] = {}
+        self._made = 0
+        self._distrusted_at: dict[str, float] = {}
+
+    def all(self) -> list[Feed]:
+        """Return every feed that there is."""
+        return [feed for followed in self._stores.values() for feed in followed.feeds()]
+
+    @property
+    def stores_count(self) -> int:
+        """How many stores are followed."""
+        return len(self._stores)
+
+    async def close(self) -> None:
+        """Let go of everything; for the end of the process."""
+        openings = (*self._openings.values(), *self._part_openings.values())
+        await asyncio.gather(*openings, return_exceptions=True)
+        for feed in self.all():
+            await feed.close()
+        self._stores.clear()
+
+    def tick(self, now: float) -> None:
+        """Let feeds publish what they put off. Call it about once a second."""
+        for feed in self.all():
+            if isinstance(feed, PartFeed):
+                feed.tick(now)
+
+    # --- what is committed ---
+
+    def publish(self, commit: Commit) -> None:
+        """Hand a commit to the feeds of its store, if it is followed."""
+        followed = self._stores.get(commit.store)
+        if followed is not None:
+            if followed.whole.store_id == commit.store_id and commit.head.seq > followed.tail.head.seq:
+                self._extend(followed, commit)
+        elif commit.store in self._openings:
+            self._unclaimed.setdefault(commit.store, []).append(commit)
+
+    def _extend(self, followed: _Followed, commit: Commit) -> None:
+        """Hand a commit to its feeds, and take memory from those that were quiet the longest."""
+        tail = followed.tail
+        self._tail_bytes -= tail.bytes_held
+        tail.extend(commit)
+        self._tail_bytes += tail.bytes_held
+        for feed in followed.feeds():
+            feed.extended()
+        self._stores[commit.store] = self._stores.pop(commit.store)
+        for quietest in list(self._stores.values()) if self._tail_bytes > self._tail_bytes_max else ():
+            self._tail_bytes -= quietest.tail.bytes_held
+            # The busiest keeps half, so that the cost of trimming is paid rarely.
+            quietest.trim(self._tail_bytes_max // 2 if quietest is followed else 0)
+            self._tail_bytes += quietest.tail.bytes_held
+            if self._tail_bytes <= self._tail_bytes_max // 2:
+                break
+
+    # --- the end of feeds ---
+
+    async def dropped(self, info: StoreInfo) -> None:
+        """End the feeds of a store that was dropped."""
+        opening = self._openings.get(info.name)
+        if opening is not None:
+            # It may have read the store just before, and its feed would follow for ever a log that is no more.
+            await asyncio.wait([opening])
+        followed = self._stores.get(info.name)
+        if followed is not None and followed.whole.store_id == info.store_id:
+            self._end(followed, "store_dropped")
+
+    def _end(self, followed: _Followed, reason: EndReason) -> None:
+        """Let go of a store's feeds, unless that has happened already; those of another one of its name stay."""
+        store = followed.whole.store
+        if self._stores.get(store) is followed:
+            del self._stores[store]
+            self._tail_bytes -= followed.tail.bytes_held
+            for feed in followed.feeds():
+                feed.end_all(reason)
+
+    async def recheck(self) -> None:
+        """After the storage was opened anew: feeds whose log is not where it was are ended, and their clients resume.
+
+        Their SUBSCRIBE is then decided by the log as it is now.
+        """
+        for followed in list(self._stores.values()):
+            try:
+                info = await self._storage.info(followed.whole.store)
+                same = info.store_id == followed.whole.store_id and info.head == followed.tail.head
+            except StorageError:
+                same = False
+            if not same:
+                self._end(followed, "resubscribe")
+
+    # --- opening ---
+
+    async def feed(self, store: str, view: View = FULL) -> Feed:
+        """Return the feed of a view of a store.
+
+        Raises:
+            StoreUnknown: the store is not there.
+        """
+        followed = self._stores.get(store)
+        if followed is None:
+            opening = self._openings.get(store)
+            if opening is None:
+                opening = asyncio.get_running_loop().create_task(self._open(store))
+                self._openings[store] = opening
+            followed = await asyncio.shield(opening)
+        if view == FULL:
+            return followed.whole
+        feed = followed.parts.get(view)
+        return feed or await self._part(followed, view)
+
+    async def _open(self, store: str) -> _Followed:
+        # Commits that happen while the head is read are kept aside; those that the read has seen are left out.
+        try:
+            info = await self._storage.info(store)
+            feed = Feed(self._new_id(), info, self._storage, self._counts, self._cache, self._turns, Tail(info.head))
+            followed = self._stores[store] = _Followed(feed)
+            for commit in self._unclaimed.pop(store, []):
+                self.publish(commit)
+            return followed
+        finally:
+            self._unclaimed.pop(store, None)
+            del self._openings[store]
+
+    def _new_id(self) -> str:
+        self._made += 1
+        return f"f{self._made}"
+
+    async def _part(self, followed: _Followed, view: View) -> Feed:
+        place = (followed.whole.store, view)
+        opening = self._part_openings.get(place)
+        if opening is None:
+            opening = asyncio.get_running_loop().create_task(self._open_part(followed, view))
+            self._part_openings[place] = opening
+            opening.add_done_callback(lambda _: self._part_openings.pop(place))
+        return await asyncio.shield(opening)
+
+    async def _open_part(self, followed: _Followed, view: View) -> Feed:
+        whole = followed.whole
+        while True:
+            head = followed.tail.head
+            if view.is_whole:
+                summary = Summary(head.count, head.digest)
+            else:
+                summary = await self._storage.summary(whole.store, view.prefixes, head.seq)
+            if whole.ended:
+                raise StoreUnknown(whole.store)
+            # What was committed meanwhile is counted from the tail, unless that was trimmed above it.
+            if followed.tail.base <= head.seq:
+                break
+        info = StoreInfo(whole.store, whole.store_id, 0, head)
+        feed = PartFeed(
+            self._new_id(),
+            info,
+            self._storage,
+            self._counts,
+            self._cache,
+            self._turns,
+            followed.tail,
+            view,
+            summary,
+            self._now(),
+        )
+        followed.parts[view] = feed
+        feed.extended()
+        return feed
+
+    # --- how a reader goes on ---
+
+    def resume_at_hand(self, request: Subscribe, view: View) -> Opening | None:
+        """Decide a SUBSCRIBE from memory alone, if it is an ordinary resume of a store that is followed already.
+
+        This process is the log's only writer, so what it remembers is enough to say that a cursor is valid. Whatever
+        else it may be is for `open_subscription`.
+        """
+        followed = self._stores.get(request.store)
+        feed = None if followed is None else followed.whole if view == FULL else followed.parts.get(view)
+        if feed is None or not feed.is_settled or request.store_id not in (None, feed.store_id):
+            return None
+        if request.after == START:
+            return Opening(feed, "resume", Seq(0))
+        published = feed.published
+        if request.after == NOW:
+            return Opening(feed, "resume", published.seq)
+        decision = decide_resume(published.lineage, published.seq, parse_cursor(request.after), None, view.token)
+        return Opening(feed, "resume", decision.at) if isinstance(decision, Resume) else None
+
+    async def open_subscription(self, request: Subscribe, view: View) -> Opening:
+        """Decide how a SUBSCRIBE goes on (PROTOCOL 5.4).
+
+        Raises:
+            RemoteProtocolError: the request is wrong.
+            StorageError: the store is unknown or not the one that was meant, or the storage failed.
+        """
+        feed = await self.feed(request.store, view)
+        if request.store_id is not None and request.store_id != feed.store_id:
+            raise StoreMismatch(request.store)
+        # Who was just told that his write is stored finds it in what he subscribes to now.
+        await feed.settled()
+        return await self.resume(feed, request.after, request.known)
+
+    async def resume(self, feed: Feed, after: str, known: str | None) -> Opening:
+        """Decide how a reader of `feed` with this cursor goes on. Raises as `open_subscription`."""
+        if after == START:
+            return Opening(feed, "resume", Seq(0))
+        if after == NOW:
+            return Opening(feed, "resume", feed.published.seq)
+        position, view = parse_cursor(after), feed.view.token
+        lineage = None if known is None else Lineage.parse(known)
+        head = feed.tail.head
+        decision = decide_resume(head.lineage, head.seq, position, lineage, view)
+        if not isinstance(decision, (Resume, Reconcile)):
+            # Proof of lost history or a head that this process has not seen: only the log itself can tell.
+            info = await self._storage.info(feed.store)
+            if info.store_id != feed.store_id:
+                raise StoreUnknown(feed.store)
+            decision = decide_resume(info.head.lineage, info.head.seq, position, lineage, view)
+            if isinstance(decision, Rewind) and position.incarnation == info.head.lineage.current.incarnation:
+                await self._distrust(feed.store)
+        return await self._opening(feed, decision)
+
+    async def _opening(self, feed: Feed, decision: Resumption) -> Opening:
+        match decision:
+            case Resume(at):
+                await feed.reached(at)
+                return Opening(feed, "resume", at)
+            case Rewind(keep_to):
+                return Opening(feed, "rewind", keep_to, keep_to, await self._live_frames(feed, keep_to))
+            case Reconcile(at):
+                return Opening(feed, "reconcile", at, None, await self._live_frames(feed, at))
+            case _:
+                return Opening(feed, "snapshot", Seq(0))
+
+    async def _live_frames(self, feed: Feed, upto: Seq) -> tuple[bytes, ...]:
+        await feed.reached(upto)
+        ranges = await self._storage.live_ranges(feed.store, upto, feed.view.prefixes)
+        starts = range(0, max(len(ranges), 1), _LIVE_RANGES)
+        return tuple(
+            encode(Live(feed.id, feed.cursor(upto), format_ranges(ranges[at : at + _LIVE_RANGES]), at == starts[-1]))
+            for at in starts
+        )
+
+    async def _distrust(self, store: str) -> None:
+        now = self._now()
+        if now - self._distrusted_at.get(store, -_DISTRUST_INTERVAL_S) >= _DISTRUST_INTERVAL_S:
+            self._distrusted_at[store] = now
+            self._log.warning("cursor_ahead_of_log", store=store)
+            await self._storage.distrust(store)
+
+    async def fill(self, feed: Feed, seqs: str) -> AsyncIterator[bytes]:
+        """Yield the FILL frames for the seqs of a FETCH.
+
+        Raises:
+            RemoteProtocolError: `bad_message`.
+            StorageError: the storage failed.
+        """
+        wanted: list[Range] = parse_ranges(seqs, ranges_max=FETCH_RANGES_MAX)
+        while True:
+            rows = await self._storage.fetch(feed.store, wanted, feed.published.seq)
+            wanted = _above(wanted, rows[-1].seq) if rows else []
+            yield fill_frame(feed.id, feed.view.texts([row.text for row in rows]), last=not wanted)
+            if not wanted:
+                return
+
+
+def _above(ranges: list[Range], seq: Seq) -> list[Range]:
+    return [(Seq(max(first, seq + 1)), last) for first, last in ranges if last > seq]
