@@ -58,7 +58,7 @@ def test_every_command_and_flag_is_in_the_reference_of_the_command_line() -> Non
 
 
 def test_every_public_name_is_in_the_reference_of_the_client() -> None:
-    text = "".join([(DOCS / "reference" / page).read_text() for page in ("python.md", "replica.md")])
+    text = "".join([(DOCS / "reference" / page).read_text() for page in ("python.md", "replica.md", "accounts.md")])
     for name in syncline.__all__:
         assert re.search(rf"`{name}[`(]", text), name
 
