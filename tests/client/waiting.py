@@ -42,9 +42,9 @@ async def come_back(client: Client, clock: FakeClock) -> None:
 async def turn() -> None:
     """Let the loop turn once, and the thread of a file have the interpreter.
 
-    A loop that is never idle gives the interpreter away only for the moment in which it looks at its sockets, and mostly
-    has it back before another thread has woken up. The thread of a file needs it again after each call of SQLite: one
-    transaction of milliseconds has taken more than 8 s beside a test that did nothing but turn the loop.
+    A loop that is never idle gives the interpreter away only for the moment in which it looks at its sockets, and has
+    it back, as a rule, before another thread has woken up. The thread of a file needs it again after each call of
+    SQLite: one transaction of milliseconds has taken more than 8 s beside a test that only turned the loop.
     """
     await asyncio.sleep(0)
     time.sleep(_BREATH_S)  # noqa: ASYNC251 that it blocks the loop is its purpose
