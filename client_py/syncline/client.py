@@ -105,7 +105,7 @@ class Client:
         self._opening: set[str] = set()
         credentials = Credentials(address.url, token)
         self._connection = Connection(address, client_name=client_name, credentials=credentials, clock=clock)
-        self._http = HttpApi(address, credentials=credentials)
+        self._http = HttpApi(address, credentials=credentials, user_agent=client_name)
         self.stores = Stores(self._http)
         self.accounts = Accounts(self._http, clock, self._connection.take_token)
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from importlib.metadata import version
 from typing import TypeVar
 from urllib.parse import urlencode
 
@@ -72,6 +73,7 @@ class HttpApi:
 
     Args:
         credentials: what is shown with every request.
+        user_agent: what the server's logs and lists of sessions call this client.
         transport: what carries the requests; for tests.
     """
 
@@ -80,10 +82,12 @@ class HttpApi:
         address: Address,
         *,
         credentials: Credentials | None = None,
+        user_agent: str = "syncline-py",
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self._address = address
         self._credentials = credentials or Credentials(address.url, None)
+        self._user_agent = f"{user_agent}/{version('syncline')}"
         self._transport = transport
         self._client: httpx2.AsyncClient | None = None
 
@@ -243,6 +247,7 @@ class HttpApi:
                     timeout=_TIMEOUT_S,
                     trust_env=not self._address.is_loopback,
                     transport=self._transport,
+                    headers={"User-Agent": self._user_agent},
                     # Certificates take longer to load than most requests, and without TLS nobody looks at them.
                     verify=self._address.is_secure,
                 )

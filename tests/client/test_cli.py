@@ -174,7 +174,7 @@ def test_a_command_ends_when_a_proxy_wants_credentials_in_the_middle_of_it(
     with running(server):
         result = syncline("--url", server.url, *command)
     assert (result.exit_code, result.stdout) == (3, "")
-    assert "it answers HTTP 401, it wants a token; check the token" in result.stderr
+    assert "it answers HTTP 401, it wants a token; log in with `syncline login`" in result.stderr
 
 
 @pytest.mark.parametrize(

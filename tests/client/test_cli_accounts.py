@@ -157,7 +157,7 @@ def test_setup_takes_the_code_or_the_link_and_asks_for_the_password_twice(rest: 
     assert (differs.exit_code, len(rest.asked)) == (1, 1)
 
 
-def test_a_new_password_brings_another_session(rest: FakeRest) -> None:
+def test_a_new_password_may_bring_another_session(rest: FakeRest) -> None:
     TokenFile().put(rest.url, Kept("kept", "alice"))
     rest.answers["POST", "password"] = (200, {**SESSION, "token": "syncline_s_2"})
     assert syncline(rest, "password", "--password-stdin", stdin="old\nnew\n").exit_code == 0
@@ -165,6 +165,10 @@ def test_a_new_password_brings_another_session(rest: FakeRest) -> None:
     kept = TokenFile().get(rest.url)
     assert kept is not None
     assert kept.token == "syncline_s_2"
+    rest.answers["POST", "password"] = (200, {**SESSION, "token": None})
+    result = syncline(rest, "password", "--password-stdin", stdin="new\nnewer\n")
+    assert (result.exit_code, "all other sessions have ended" in result.stderr) == (0, True)
+    assert TokenFile().get(rest.url) == kept
 
 
 def test_whoever_is_not_logged_in_is_told_how_to(rest: FakeRest) -> None:

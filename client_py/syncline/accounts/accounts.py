@@ -57,7 +57,7 @@ class Accounts:
         self._take_token(None)
 
     async def change_password(self, password: str, new_password: str) -> Login:
-        """Give our account another password. All its other sessions end; this one goes on with another token.
+        """Give our account another password. All its other sessions end; this one goes on, maybe with another token.
 
         Raises:
             LoginFailed: `password` is not the one that it has.

@@ -111,17 +111,17 @@ def run(work: Coroutine[Any, Any, T]) -> T:
             fail(stop.code, stop.message)
         sys.exit(stop.code)
     except SynclineError as error:
-        fail(_code_of(error), f"{error}{_hint_of(error)}")
+        fail(_code_of(error), _text_of(error))
     except OSError as error:
         fail(USAGE, f"{error.filename or 'the file'}: {error.strerror or error}; check the path and its permissions")
 
 
-def _hint_of(error: SynclineError) -> str:
-    """Return what to do if nobody is logged in, which the server cannot know of this command line."""
+def _text_of(error: SynclineError) -> str:
+    """Return the text of an error; what to do if nobody is logged in the server cannot know of this command line."""
     is_unknown = isinstance(error, RequestRefused) and error.status == UNAUTHORIZED
     if isinstance(error, LoginFailed) or not (is_unknown or isinstance(error, AuthRequired)):
-        return ""
-    return "; log in with `syncline login`, or give another token"
+        return str(error)
+    return f"{error.message}; log in with `syncline login`, or give another token"
 
 
 def _code_of(error: SynclineError) -> int:

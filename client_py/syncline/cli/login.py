@@ -57,7 +57,9 @@ def password(server: Server, from_stdin: bool) -> None:
     """Give our account another password. All its other sessions end."""
     old = password_of(from_stdin, "Old password")
     new = password_of(from_stdin, "New password", is_new=True)
-    _keep(server, run(_change_password(server, old, new)))
+    session = run(_change_password(server, old, new))
+    _keep(server, session)
+    notice(f"changed the password of {session.user}; all other sessions have ended")
 
 
 @click.command()
@@ -89,7 +91,8 @@ def accept(server: Server, code: str, user: str | None, from_stdin: bool) -> Non
 
 def _keep(server: Server, session: Login) -> None:
     if session.token is None:
-        raise AssertionError("a session without a cookie has a token")
+        # The session that there was goes on.
+        return
     TokenFile().put(server.address.url, Kept(session.token, session.user, session.expires_ms))
     until = "" if session.expires_ms is None else f", until {time_of(session.expires_ms)}"
     notice(f"logged in at {server.address.url} as {session.user}{until}")

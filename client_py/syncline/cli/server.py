@@ -51,7 +51,7 @@ class Server:
     def http(self) -> HttpApi:
         """Return the HTTP side of it."""
         address = self.address
-        return HttpApi(address, credentials=Credentials(address.url, self.token))
+        return HttpApi(address, credentials=Credentials(address.url, self.token), user_agent="syncline-cli")
 
     @staticmethod
     def accounts(http: HttpApi) -> Accounts:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from syncline.status import ConnectionState, Status
+from syncline_protocol.cursor import START
 
 from .fold import Stage
 from .keeper import Keeper
@@ -75,7 +76,7 @@ def status_of(keeper: Keeper, connection: Status) -> ReplicaStatus:
         connection.attempt,
         connection.retry_at,
         error,
-        keeper.feed.is_forbidden,
+        keeper.feed.is_forbidden and keeper.place.cursor == START,
     )
 
 

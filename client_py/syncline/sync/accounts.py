@@ -65,7 +65,7 @@ class Accounts:
         self._thread.run(self._inner.logout())
 
     def change_password(self, password: str, new_password: str) -> Login:
-        """Give our account another password. All its other sessions end; this one goes on with another token.
+        """Give our account another password. All its other sessions end; this one goes on, maybe with another token.
 
         Raises:
             LoginFailed: `password` is not the one that it has.
