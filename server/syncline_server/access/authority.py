@@ -83,7 +83,7 @@ class Authority:
         if action is Action.LOG_IN:
             _require(principal, principal.name is not None)
         elif action is Action.ADMINISTER:
-            _require(principal, principal.is_admin)
+            _require(principal, principal.is_admin and principal.stores is None)
         else:
             assert store is not None
             self._authorize_in(principal, action, store)

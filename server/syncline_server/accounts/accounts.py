@@ -1,5 +1,6 @@
 """Everything of the accounts that requests need, in one object that is made at the start."""
 
+import asyncio
 from dataclasses import dataclass, field
 
 from .audit import AuditLog
@@ -25,6 +26,7 @@ class Accounts:
     session_ms: how long a session lasts.
     knows_all: grants can only be made to names that have an account here. False if the operator's own function says
         who somebody is.
+    creating: is held while a store is created, so that two who want one name do not both get it.
     """
 
     directory: Directory
@@ -36,6 +38,7 @@ class Accounts:
     setup_hash: str | None = field(default=None, repr=False)
     session_ms: int = SESSION_MS
     knows_all: bool = True
+    creating: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def is_setup_code(self, code: str) -> bool:
         """Return whether somebody who comes with this code may make the first administrator."""

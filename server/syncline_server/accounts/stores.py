@@ -28,29 +28,47 @@ async def create_owned(
         RemoteProtocolError: `name_taken`; `quota_exceeded`, he owns too many.
         StorageError: the storage failed, or the entry in the audit log could not be written.
     """
+    async with accounts.creating:
+        return await _create(hub, accounts, store, principal, rights, address)
+
+
+async def _create(
+    hub: Hub, accounts: Accounts, store: str, principal: Principal, rights: Rights, address: str
+) -> StoreInfo:
     directory = accounts.directory
-    if await _is_taken(hub, directory.registry, store, rights):
-        raise RemoteProtocolError(
-            "name_taken", f"there is a store {store!r} of somebody else", hint="choose another name"
-        )
+    taken = RemoteProtocolError(
+        "name_taken", f"there is a store {store!r} of somebody else", hint="choose another name"
+    )
+    is_there = await _is_there(hub, store)
+    if is_there and not rights.is_owner and not _is_forsaken(await hub.storage.info(store), directory.registry):
+        raise taken
     if not rights.is_owner and _owned_count(directory.registry, principal) >= _STORES_PER_USER_MAX:
         raise RemoteProtocolError("quota_exceeded", f"a user may own {_STORES_PER_USER_MAX} stores", hint="drop one")
     await accounts.audit.record("store.create", actor=principal.name, subject=store, address=address)
-    if not rights.is_owner:
-        await directory.remove_store_grants(store)
-    info, _ = await hub.create(store)
-    if not rights.is_owner:
-        await directory.add_grant(f"user:{principal.name}", store, "owner", by=principal.name)
+    if rights.is_owner:
+        return (await hub.create(store))[0]
+    await directory.remove_store_grants(store)
+    info, created = await hub.create(store)
+    if not created and not is_there:
+        # Another process was first.
+        raise taken
+    await directory.add_grant(
+        f"user:{principal.name}", store, "owner", by=principal.name, must_exist=accounts.knows_all
+    )
     return info
 
 
-async def _is_taken(hub: Hub, registry: Registry, store: str, rights: Rights) -> bool:
-    """Return whether a store is somebody else's. An empty one that nobody has a grant for was left half made."""
+async def _is_there(hub: Hub, store: str) -> bool:
     try:
-        info = await hub.storage.info(store)
+        await hub.storage.info(store)
     except StoreUnknown:
         return False
-    return not rights.is_owner and (info.head.seq > 0 or bool(registry.grants_on(store)))
+    return True
+
+
+def _is_forsaken(info: StoreInfo, registry: Registry) -> bool:
+    """Return whether a store was left half made: it is empty, and nobody has a grant for it."""
+    return info.head.seq == 0 and not registry.grants_on(info.name)
 
 
 def _owned_count(registry: Registry, principal: Principal) -> int:

@@ -35,6 +35,7 @@ let after = "start";
 let connectionState = { name: "connecting", reason: "", retryAt: 0 };
 let caughtUp = 0;
 let received = 0;
+let shownPage = "";
 /** Who this page acts for: `{user, isOpen, canShare, isAdmin, onExpiring, onUnauthenticated}`. Null: nothing is shown. */
 let session = null;
 
@@ -84,7 +85,6 @@ export function close() {
   for (const id of ["store-name", "fact-count", "fact-seq", "fact-digest", "unknown-title", "unknown-text"]) {
     $(id).textContent = "";
   }
-  $("pages").replaceChildren();
   $("banner").hidden = $("ending").hidden = true;
   showView("loading");
 }
@@ -118,8 +118,6 @@ function onStores(known) {
   }
   showFacts();
 }
-
-let shownPage = "";
 
 /** One of the pages about accounts. Its code is fetched when it is asked for. */
 async function showPage(name) {
@@ -200,6 +198,10 @@ function showMissing(name, code, message) {
 
 function showView(view) {
   for (const name of ["loading", "empty", "unknown", "store", "pages"]) $(name).hidden = name !== view;
+  if (view === "pages") return;
+  // What such a page has shown once, as the secret of a token, does not come back with it.
+  shownPage = "";
+  $("pages").replaceChildren();
 }
 
 function showFacts() {

@@ -17,16 +17,16 @@ export function grantee(to) {
  */
 export function sentenceOf({ to, store, role, limits = {}, authors = true, expires_ms: expiresMs }) {
   const who = to ? grantee(to) : "whoever follows the link";
-  const where = store?.endsWith("*") ? ` in ${storesOf(store.slice(0, -1))}` : "";
+  const where = store?.endsWith("*") ? `, in ${storesOf(store.slice(0, -1))}` : "";
   const rules = role === "reader" ? [reading(limits)] : [...acts(role, limits), ...bounds(limits)];
   const blind = authors ? "" : ", without seeing who made a change";
   const until = to && expiresMs ? `, until ${dateAndTime(expiresMs)}` : "";
-  const text = `${who} may${where} ${listed(rules)}${blind}${until}.`;
+  const text = `${who} may ${listed(rules)}${blind}${where}${until}.`;
   // The name of a user is written as it is, also at the beginning.
   return to?.startsWith("user:") ? text : capital(text);
 }
 
-const storesOf = (prefix) => (prefix ? `every store whose name begins with “${prefix}”,` : "every store");
+const storesOf = (prefix) => (prefix ? `every store whose name begins with “${prefix}”` : "every store");
 
 function reading({ read_prefix: prefix }) {
   return prefix ? `read records whose keys begin with “${prefix}”` : "read all records";

@@ -98,12 +98,13 @@ class StoresBody(_Body, frozen=True):
 
 
 class RecordBody(_Body, frozen=True):
-    """A live record; `time` is that of its commit."""
+    """A live record; `time` is that of its commit, `by` who added it, if he had to log in and that may be known."""
 
     key: str
     value: msgspec.Raw
     seq: WireSeq
     time: Milliseconds
+    by: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class RecordsPage(_Body, frozen=True):
@@ -226,4 +227,5 @@ def record_text(added: bytes) -> bytes:
     change = decode_change(added)
     assert isinstance(change.value, msgspec.Raw), "a live record has a value"
     key = msgspec.json.encode(change.key)
-    return b'{"key":%b,"value":%b,"seq":%d,"time":%d}' % (key, bytes(change.value), change.seq, change.time)
+    by = b"" if change.by is None else b',"by":%b' % msgspec.json.encode(change.by)
+    return b'{"key":%b,"value":%b,"seq":%d,"time":%d%b}' % (key, bytes(change.value), change.seq, change.time, by)

@@ -19,8 +19,8 @@ from syncline_protocol.errors import KeyInvalid
 from syncline_protocol.limits import DEFAULT_LIMITS, Limits
 from syncline_protocol.values import check_key, check_store_name
 from syncline_server.access.authority import Action
-from syncline_server.access.gate import Visitor
-from syncline_server.access.principal import Principal
+from syncline_server.access.gate import Visitor, unauthenticated
+from syncline_server.access.principal import ANONYMOUS, Principal
 from syncline_server.access.rights import Rights
 from syncline_server.access.view import View
 from syncline_server.accounts.accounts import Accounts
@@ -86,10 +86,22 @@ class Call:
         self.hub = api.hub
         self.request = request
         self.visitor = visitor
-        self.principal = principal
+        self._principal = principal
         self._query = query
 
     # --- who ---
+
+    @property
+    def principal(self) -> Principal:
+        """Who asks, as he is now: a request that waits may outlive his token or his place in a group.
+
+        Raises RemoteProtocolError: his credentials do not hold any more.
+        """
+        # Whoever asks without credentials may ask; what he gets is what is granted to everyone, if anything is.
+        principal = self._principal if self._principal is ANONYMOUS else self.hub.gate.current(self._principal)
+        if principal is None:
+            raise unauthenticated()
+        return principal
 
     def authorize(self, action: Action, store: str | None = None) -> None:
         """Ask whether something may be done. Raises RemoteProtocolError or StoreUnknown, as `Authority.authorize`."""
@@ -110,11 +122,11 @@ class Call:
         """Return what tells, at any time later, whether this request may be answered as it may be now."""
         if "store" not in self.request.path_params:
             return lambda: True
-        store, gate, authority = self.store, self.hub.gate, self.hub.authority
+        store, gate, authority, was = self.store, self.hub.gate, self.hub.authority, self._principal
         view = self.view(store)
 
         def still_sees() -> bool:
-            principal = gate.current(self.principal)
+            principal = gate.current(was)
             return principal is not None and authority.rights(principal, store).view == view
 
         return still_sees

@@ -16,7 +16,8 @@ from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from syncline_protocol.errors import ProtocolError, RemoteProtocolError
-from syncline_server.access.gate import Visitor, unauthenticated
+from syncline_server.access.authority import Action
+from syncline_server.access.gate import Visitor
 from syncline_server.access.principal import ANONYMOUS, Principal
 from syncline_server.access.rights import Rights
 from syncline_server.accounts.error import AccountError
@@ -68,7 +69,7 @@ async def _carry_out(api: Api, operation: Operation, request: Request) -> Respon
         return await operation.handler(call)
     rights = call.rights(store)
     response = await operation.handler(call)
-    if rights.is_stale and not isinstance(response, Stream):
+    if rights.is_stale and operation.action is Action.READ and not isinstance(response, Stream):
         _authorize_again(call, operation, store, rights)
     return response
 
@@ -93,11 +94,8 @@ def _authorize_again(call: Call, operation: Operation, store: str, rights: Right
 
     Raises as `Authority.authorize`, or Refusal if he sees another part of the store than before.
     """
-    principal = call.hub.gate.current(call.principal)
-    if principal is None:
-        raise unauthenticated()
-    call.hub.authority.authorize(principal, operation.action, store)
-    if call.hub.authority.rights(principal, store).view != rights.view:
+    call.authorize(operation.action, store)
+    if call.rights(store).view != rights.view:
         raise Refusal("forbidden", "the grant was changed while this was carried out", hint="ask again")
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from starlette.responses import Response
 
 from syncline_server.access.authority import Action
+from syncline_server.access.view import View
 from syncline_server.accounts.stores import create_owned, drop_owned
 from syncline_server.storage.base import StoreInfo, StoreUnknown
 
@@ -18,16 +19,14 @@ __all__ = ["STORES"]
 
 async def _list(call: Call) -> Response:
     infos = [info for info in await call.hub.storage.stores() if not info.is_system]
-    return json_response(StoresBody(tuple([await _body(call, info) for info in infos if _is_seen(call, info)])))
+    seen = [(view, info) for info in infos if (view := call.rights(info.name).view) is not None]
+    told = [(view, info, await _body(call, info, view)) for view, info in seen]
+    # Grants may have been taken back while the later ones were looked at.
+    return json_response(StoresBody(tuple([body for view, info, body in told if call.rights(info.name).view == view])))
 
 
-def _is_seen(call: Call, info: StoreInfo) -> bool:
-    return call.rights(info.name).view is not None
-
-
-async def _body(call: Call, info: StoreInfo) -> StoreBody:
+async def _body(call: Call, info: StoreInfo, view: View) -> StoreBody:
     """Return what is told of a store: its count and digest are of what is seen of it."""
-    view = call.view(info.name)
     if view.is_whole:
         return store_body(info)
     head = info.head
@@ -43,7 +42,7 @@ async def _create(call: Call) -> Response:
     rights = call.rights(store)
     if rights.view is not None:
         with suppress(StoreUnknown):
-            return json_response(await _body(call, await call.hub.storage.info(store)))
+            return json_response(await _body(call, await call.hub.storage.info(store), rights.view))
     call.authorize(Action.CREATE, store)
     address = call.visitor.address
     return json_response(
@@ -52,7 +51,7 @@ async def _create(call: Call) -> Response:
 
 
 async def _info(call: Call) -> Response:
-    return json_response(await _body(call, await call.hub.storage.info(call.store)))
+    return json_response(await _body(call, await call.hub.storage.info(call.store), call.view(call.store)))
 
 
 async def _drop(call: Call) -> Response:
