@@ -54,6 +54,8 @@ class Connection:
         self._backoff = Backoff(clock.random)
         self._refusals = Backoff(clock.random)
         self._authenticated = asyncio.Event()
+        # Another token was given since that of the connection, or of the attempt, was asked for.
+        self._is_superseded = False
         self._followers: list[Follower] = []
         self._link: Link | None = None
         self._running: asyncio.Task[None] | None = None
@@ -131,6 +133,7 @@ class Connection:
         self.require_open()
         if token is not None:
             self._credentials.replace(token)
+            self._is_superseded = True
         self._authenticated.set()
         if token is not None and self._link is not None:
             self._link.renew()
@@ -216,6 +219,7 @@ class Connection:
         """
         self._welcomed_at = None
         self._authenticated.clear()
+        self._is_superseded = False
         try:
             token = await self._credentials.ask()
             error = await self._connect(token)
@@ -263,6 +267,8 @@ class Connection:
         self._welcomed_at = self._clock.now()
         self._refusals.progressed()
         self._set_live(welcome.user, welcome.expires_ms)
+        if self._is_superseded and self._link is not None:
+            self._link.renew()
         if self._first_welcome is not None and not self._first_welcome.done():
             self._first_welcome.set_result(None)
 

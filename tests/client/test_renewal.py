@@ -195,6 +195,22 @@ async def test_a_token_that_is_given_while_live_is_shown_at_once(door: Door, clo
     assert (door.auths, door.connections_made) == (["t2"], 1)
 
 
+async def test_a_token_that_is_given_while_a_connection_is_made_without_it_is_shown_after_the_welcome(
+    door: Door, clock: FakeClock
+) -> None:
+    door.users["t2"] = "alice"
+    client = syncline.connect(door.url, clock=clock, token="t1", wait=False)
+
+    async def give(connection: FakeConnection) -> bool:
+        client.authenticate("t2")
+        return True
+
+    door.greet = give
+    async with client:
+        await until(lambda: client.status.expires_at == 1_795_401_120.0)
+    assert (door.auths, door.connections_made) == (["t2"], 1)
+
+
 async def test_another_user_connects_anew(door: Door, clock: FakeClock) -> None:
     clock.chance = 0.0
     async with syncline.connect(door.url, clock=clock, token="t1") as client:

@@ -121,6 +121,8 @@ def _tell(store: str, event: SubscriptionEvent) -> None:
             notice(f"{store}: fell behind, catching up")
         case Rewound(keep_to):
             notice(f"{store}: the server's history changed; what was shown above seq {keep_to} is void")
+        case Restarted(how="reconcile"):
+            notice(f"{store}: what may be seen of it has changed; from here on all of that is shown again")
         case Restarted():
             notice(f"{store}: the server's history changed; from here on the whole store is shown again")
         case Ended(reason):

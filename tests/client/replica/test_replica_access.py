@@ -8,7 +8,7 @@ import pytest
 
 import syncline
 from syncline import ConnectionState, LocalRecord, SyncState
-from syncline_protocol import Seq
+from syncline_protocol import Cursor, Seq
 from syncline_protocol import server as requested
 from syncline_protocol.messages import WriteResult
 from tests.client.fake_clock import FakeClock
@@ -268,6 +268,19 @@ async def test_nothing_of_the_records_is_left_in_the_file(server: FakeServer, tm
         await replica.add("later", "later")
     assert SECRET.encode() not in content()
     assert b"later" in content()
+
+
+async def test_a_subscription_begins_again_when_another_part_may_be_seen(server: FakeServer) -> None:
+    fill(server)
+    async with syncline.connect(server.url, clock=FakeClock(chance=0.0)) as client:
+        events = client.subscribe("notes").events()
+        seen = [await anext(events) for _ in range(9)]
+        assert isinstance(seen[-1], syncline.CaughtUp)
+        await change_view(server, "v1", "a/")
+        again = [await anext(events) for _ in range(6)]
+        assert again[0] == syncline.Restarted(Cursor("start"), "reconcile")
+        assert [event.key for event in again if isinstance(event, syncline.Change)] == ["a/1", "a/2", "a/3", "a/3"]
+        assert isinstance(again[-1], syncline.CaughtUp)
 
 
 # --- authors ---
