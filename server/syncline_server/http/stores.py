@@ -84,7 +84,7 @@ STORES: tuple[Operation, ...] = (
         summary="Create a store, unless it is there",
         action=Action.LOG_IN,
         answers=(Answer(201, "the store was created", _STORE), Answer(200, "the store was there", _STORE)),
-        refusals=("store_name_invalid", "storage_unavailable", "storage_full"),
+        refusals=("store_name_invalid", "name_taken", "quota_exceeded", "storage_unavailable", "storage_full"),
     ),
     Operation(
         name="getStore",
