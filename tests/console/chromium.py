@@ -130,6 +130,10 @@ class Page:
         """Drop all cookies of the browser; those of a host are the same for all of its ports."""
         self._call("Network.clearBrowserCookies")
 
+    def cookies(self) -> dict[str, str]:
+        """Return the cookies of the page's address, also those that no script can read."""
+        return {cookie["name"]: cookie["value"] for cookie in self._call("Network.getCookies")["cookies"]}
+
     def screenshot(self, path: Path) -> None:
         """Write what is seen into a PNG file."""
         path.write_bytes(b64decode(self._call("Page.captureScreenshot", format="png")["data"]))

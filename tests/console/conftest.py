@@ -31,7 +31,7 @@ def page(browser: Chromium) -> Iterator[Page]:
     page.forget_cookies()
     yield page
     page.close()
-    assert [text for text in page.unexpected() if "/v1/me" not in text] == []
+    assert page.unexpected() == []
 
 
 @pytest.fixture

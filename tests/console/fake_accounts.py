@@ -2,7 +2,7 @@
 
 The console's flows are tried against it, because a test can see here what was asked (`requests`), decide what is
 answered, and let the socket say or close what a real server says only after hours. It checks who is logged in, not who
-may do what; that the real server understands the console is shown in `test_accounts_real.py`.
+may do what; that the real server understands the console is shown in `test_accounts_end_to_end.py`.
 """
 
 import asyncio
@@ -55,8 +55,6 @@ class FakeServer:
         self.public: set[str] = set()
         self.entries: list[Body] = []
         self.oidc = False
-        #: Answer every route but `/v1/me` with `unauthenticated`.
-        self.refuse_all = False
         self.requests: list[tuple[str, str, Body | None]] = []
         self._numbers = count(1)
         self._sockets: dict[WebSocket, str | None] = {}
@@ -138,10 +136,10 @@ class FakeServer:
             ("DELETE", "/v1/groups/{name}", lambda at, _: {"members": self.groups.pop(at.path_params["name"])}),
             ("PUT", "/v1/groups/{name}/members/{user}", self._add_member),
             ("DELETE", "/v1/groups/{name}/members/{user}", self._remove_member),
-            ("GET", "/v1/tokens", lambda *_: {"tokens": list(self.tokens.values())}),
+            ("GET", "/v1/tokens", self._list_tokens),
             ("POST", "/v1/tokens", self._add_token),
             ("DELETE", "/v1/tokens/{id}", lambda at, _: self.tokens.pop(at.path_params["id"])),
-            ("GET", "/v1/grants", lambda *_: {"grants": list(self.grants.values())}),
+            ("GET", "/v1/grants", self._list_grants),
             ("POST", "/v1/grants", lambda at, body: self._add_grant(body, self._user_of(at))),
             ("DELETE", "/v1/grants/{id}", lambda at, _: self.grants.pop(at.path_params["id"])),
             ("GET", "/v1/invitations", lambda *_: {"invitations": list(self.invitations.values())}),
@@ -158,9 +156,9 @@ class FakeServer:
             body = json.loads(text) if text else None
             self.requests.append((request.method, request.url.path, body))
             try:
-                if self.refuse_all and request.url.path != "/v1/me":
+                if request.url.path == "/v1/users" and self._user_of(request) is None:
                     raise Refused(401, "unauthenticated", "nobody is logged in")
-                answer = act(request, body or {})
+                answer = act(request, dict(body or {}))
             except Refused as refusal:
                 status, code, detail = refusal.args
                 problem = {"status": status, "code": code, "detail": detail, "hint": f"hint of {code}", "title": code}
@@ -244,11 +242,19 @@ class FakeServer:
         self.groups[request.path_params["name"]].remove(request.path_params["user"])
         return self._group(request.path_params["name"])
 
+    def _list_tokens(self, request: Request, _: Body) -> Body:
+        user = request.query_params.get("user", self._user_of(request))
+        return {"tokens": [token for token in self.tokens.values() if token["user"] == user]}
+
     def _add_token(self, request: Request, body: Body) -> Body:
         number = next(self._numbers)
         token = {"id": f"t_{number}", "user": self._user_of(request), "kind": "personal", "created_ms": 0, **body}
         self.tokens[token["id"]] = token
         return {"secret": f"syncline_p_secret{number}", "token": token}
+
+    def _list_grants(self, request: Request, _: Body) -> Body:
+        store = request.query_params.get("store")
+        return {"grants": [grant for grant in self.grants.values() if store in (None, grant["store"])]}
 
     def _add_grant(self, body: Body, by: str | None) -> Body:
         for old in list(self.grants.values()):

@@ -146,10 +146,9 @@ def test_a_server_that_goes_on_refusing_is_not_asked_in_a_circle(page: Page, sha
 def test_an_answer_that_nobody_is_logged_in_ends_the_page_too(page: Page, shared: FakeServer) -> None:
     log_in(page, shared, "ada", "#notes")
     page.wait_for("document.querySelectorAll('#rows .row').length === 1")
-    shared.refuse_all = True
+    shared.sessions.clear()
     page.evaluate("location.hash = '#/users'")
     wait_for_text(page, "gate-notice", "nobody is logged in")
-    shared.refuse_all = False
     assert_no_data(page)
     expect_refusals(page, 401)
 

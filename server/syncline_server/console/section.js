@@ -8,16 +8,18 @@ import { element, textOf } from "./parts.js";
 export class Section {
   #list = element("ul", "entries");
   #error = element("p", "error");
+  #form;
   #empty;
 
   constructor(title, empty, formNode) {
     this.#empty = empty;
+    this.#form = formNode;
     this.#error.setAttribute("role", "alert");
     this.node = element("section", "section");
     this.node.append(element("h3", "", title), this.#list, this.#error, formNode);
   }
 
-  /** Show one entry for each thing that `list()` brings. */
+  /** Show one entry for each thing that `list()` brings; return whether it may be seen, and so be changed. */
   async fill(list, entryOf) {
     try {
       const entries = (await list()).map(entryOf);
@@ -28,6 +30,8 @@ export class Section {
       this.#list.replaceChildren();
       this.#error.textContent = textOf(problem);
     }
+    this.#form.hidden = this.#error.textContent !== "";
+    return !this.#form.hidden;
   }
 
   /** Do something to an entry; say why it was refused. */

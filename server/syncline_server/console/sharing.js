@@ -19,11 +19,12 @@ const GRANTEES = [
   ["everyone", "everyone, also who has not logged in"],
 ];
 
-export function openSharing(store, session) {
+export async function openSharing(store, session) {
   const access = new Access(store, session);
+  openSheet(`Share ${store}`, access.node);
+  if (!(await access.read())) return;
   const invitations = new Invitations(store);
-  openSheet(`Share ${store}`, access.node, invitations.node);
-  access.read();
+  access.node.after(invitations.node);
   invitations.read();
 }
 
