@@ -64,7 +64,6 @@ ACTIONS: dict[str, str] = {
     "store.export": "all records of a store were read at once",
     "store.restore": "a store was set back to a copy",
     "token.add": "a token was made",
-    "token.refused": "a token was shown that is unknown, expired or revoked",
     "token.revoke": "a token was revoked",
     "user.add": "an account was made",
     "user.change": "an account was changed: its password, title, rights of an administrator, or whether it is disabled",

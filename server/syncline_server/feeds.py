@@ -67,13 +67,16 @@ class _Followed:
     def __init__(self, whole: Feed) -> None:
         self.whole = whole
         self.tail = whole.tail
-        self.parts: WeakValueDictionary[View, Feed] = WeakValueDictionary()
+        self.parts: WeakValueDictionary[View, PartFeed] = WeakValueDictionary()
 
     def feeds(self) -> Iterable[Feed]:
         return (self.whole, *self.parts.values())
 
     def trim(self, bytes_max: int) -> None:
         """Keep at most so much of the recent log in memory, besides what is not published yet."""
+        for feed in self.parts.values():
+            # What they put off has to stay until it is published.
+            feed.hurry()
         self.tail.trim(bytes_max, min([feed.published.seq for feed in self.feeds()]))
 
 
@@ -103,7 +106,7 @@ class Feeds:
         self._cache = FrameCache(_CACHE_BYTES_MAX)
         self._stores: dict[str, _Followed] = {}
         self._openings: dict[str, asyncio.Task[_Followed]] = {}
-        self._part_openings: dict[tuple[str, View], asyncio.Task[Feed]] = {}
+        self._part_openings: dict[tuple[str, View], asyncio.Task[PartFeed]] = {}
         self._unclaimed: dict[str, list[Commit]] = {}
         self._made = 0
         self._distrusted_at: dict[str, float] = {}
@@ -231,7 +234,7 @@ class Feeds:
         self._made += 1
         return f"f{self._made}"
 
-    async def _part(self, followed: _Followed, view: View) -> Feed:
+    async def _part(self, followed: _Followed, view: View) -> PartFeed:
         place = (followed.whole.store, view)
         opening = self._part_openings.get(place)
         if opening is None:
@@ -240,7 +243,7 @@ class Feeds:
             opening.add_done_callback(lambda _: self._part_openings.pop(place))
         return await asyncio.shield(opening)
 
-    async def _open_part(self, followed: _Followed, view: View) -> Feed:
+    async def _open_part(self, followed: _Followed, view: View) -> PartFeed:
         whole = followed.whole
         while True:
             head = followed.tail.head

@@ -7,8 +7,9 @@ __all__ = ["Meter"]
 #: So many seconds of its rate a connection may use at once: a reconnect with a full outbox is no flood.
 _BURST_S = 10.0
 
-#: So many messages in a row that came too early, in spite of the answers, are a flood.
-_EARLY_MAX = 1000
+#: So many messages in a row that came too early, in spite of the answers, are a flood. It is well above the writes
+#: that may be in flight: a client that has just begun to hear that it is early has sent as many.
+_EARLY_MAX = 5000
 
 
 class Meter:

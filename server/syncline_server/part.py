@@ -65,6 +65,10 @@ class PartFeed(Feed):
     def _look(self) -> None:
         """Count what the view shows of what has come since the last look."""
         head, count, digest = self.tail.head, self._looked.count, self._looked.digest
+        if self.view.is_whole:
+            self._shows_news = head.seq > self.published.seq
+            self._looked = head
+            return
         for row, partner in self.tail.changes(self._looked.seq, head.seq):
             key = key_of(row.text)
             if not self.view.shows(key):

@@ -24,6 +24,7 @@ from syncline_server.access.principal import ANONYMOUS, Principal
 from syncline_server.access.rights import Rights
 from syncline_server.access.view import View
 from syncline_server.accounts.accounts import Accounts
+from syncline_server.accounts.admission import network_of
 from syncline_server.accounts.throttle import Throttle
 from syncline_server.hub import Hub
 from syncline_server.settings import Settings
@@ -57,7 +58,8 @@ class Api:
     def check_rate(self, principal: Principal, visitor: Visitor) -> None:
         """Take note of a request. Raises Refusal: there were too many of this user, or of this address."""
         if self.rate is not None:
-            wait_s = self.rate.take(principal.name or visitor.address, 1, self.hub.now())
+            whose = f"address {network_of(visitor.address)}" if principal.name is None else f"user {principal.name}"
+            wait_s = self.rate.take(whose, 1, self.hub.now())
             if wait_s:
                 self.hub.counts.refused["rate"] += 1
                 raise too_often(wait_s, "too many requests in a short time")

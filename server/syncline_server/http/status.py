@@ -30,6 +30,8 @@ async def _ready(call: Call) -> Response:
 
 
 async def _metrics(call: Call) -> Response:
+    if not call.api.settings.open_metrics:
+        call.authorize(Action.ADMINISTER)
     text = generate_latest(call.api.registry)
     return Response(text, headers={"Cache-Control": "no-cache"}, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
@@ -74,8 +76,10 @@ STATUS: tuple[Operation, ...] = (
         path="/metrics",
         handler=_metrics,
         summary="Metrics in the text format of Prometheus",
-        action=Action.ADMINISTER,
+        action=Action.ANYTHING,
+        description="For administrators, unless the setting `open_metrics` lets anybody read them.",
         answers=(Answer(200, "the metrics", {"text/plain": ()}),),
+        refusals=("forbidden",),
         always=True,
     ),
 )

@@ -36,6 +36,10 @@ async def _records(call: Call) -> Response:
     if call.given("limit") or call.given("page"):
         raise Refusal("bad_message", "limit and page belong to pages, not to streams")
     head = feed.tail.head
+    if call.api.accounts is not None:
+        await call.api.accounts.audit.record(
+            "store.export", actor=call.principal.name, subject=feed.store, address=call.visitor.address
+        )
 
     async def lines(wait: Wait) -> AsyncGenerator[bytes, None]:
         after = Seq(0)
