@@ -80,7 +80,10 @@ def _document() -> Document:
 
 
 class Town:
-    """The application and its people. `tokens` are their credentials; `ids` name tokens, grants and invitations; `code` invites to `notes`."""
+    """The application and its people.
+
+    `tokens` are their credentials, `users` their accounts; `ids` name tokens, grants and invitations; `code` invites to `notes`.
+    """
 
     def __init__(self, app: Starlette) -> None:
         self.app = app
@@ -92,6 +95,7 @@ class Town:
         object.__setattr__(self.accounts, "hasher", self.hasher)
         self.tokens: dict[str, str | None] = {"nobody": None}
         self.ids: dict[str, str] = {}
+        self.users: dict[str, str] = {}
         self.code = ""
         transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
         self.client = httpx2.AsyncClient(transport=transport, base_url=f"http://{_HOST}")
@@ -122,7 +126,7 @@ class Town:
         await self.token("revoked", "writer")
         await directory.revoke_token(self.ids["revoked"])
         past_ms = self.hub.now_ms() - 2000
-        with mock.patch.object(directory, "_now_ms", lambda: past_ms):
+        with mock.patch.object(directory, "_now_ms", return_value=past_ms):
             await self.token("expired", "writer", expires_ms=past_ms + 1000)
         for key, by in RECORDS.items():
             await self.add(key, by=by)
@@ -131,7 +135,7 @@ class Town:
     async def token(self, name: str, user: str, **limits: Any) -> None:
         """Give somebody a token."""
         token, self.tokens[name] = await self.accounts.directory.add_token(user, name, **limits)
-        self.ids[name] = token.id
+        self.ids[name], self.users[name] = token.id, user
 
     async def grant(
         self,
@@ -214,7 +218,7 @@ class Town:
 async def town() -> AsyncIterator[Town]:
     """Run the application on memory storage."""
     # The document of all routes takes longer than everything else here, and is the same for all.
-    with mock.patch.object(routes, "openapi_document", lambda operations, version: _DOCUMENT):
+    with mock.patch.object(routes, "openapi_document", return_value=_DOCUMENT):
         app = create_app(Settings(store="memory:"))
     async with lifespan_of(app):
         made = Town(app)
