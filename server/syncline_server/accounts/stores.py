@@ -11,6 +11,7 @@ from syncline_server.hub import Hub
 from syncline_server.storage.base import StorageError, StoreInfo, StoreUnknown
 
 from .accounts import Accounts
+from .error import AccountError
 from .registry import Registry
 
 __all__ = ["create_owned", "drop_owned"]
@@ -39,8 +40,7 @@ async def _create(
     taken = RemoteProtocolError(
         "name_taken", f"there is a store {store!r} of somebody else", hint="choose another name"
     )
-    is_there = await _is_there(hub, store)
-    if is_there and not rights.is_owner and not _is_forsaken(await hub.storage.info(store), directory.registry):
+    if not rights.is_owner and await _is_there(hub, store):
         raise taken
     if not rights.is_owner and _owned_count(directory.registry, principal) >= _STORES_PER_USER_MAX:
         raise RemoteProtocolError("quota_exceeded", f"a user may own {_STORES_PER_USER_MAX} stores", hint="drop one")
@@ -49,12 +49,17 @@ async def _create(
         return (await hub.create(store))[0]
     await directory.remove_store_grants(store)
     info, created = await hub.create(store)
-    if not created and not is_there:
+    if not created:
         # Another process was first.
         raise taken
-    await directory.add_grant(
-        f"user:{principal.name}", store, "owner", by=principal.name, must_exist=accounts.knows_all
-    )
+    try:
+        await directory.add_grant(
+            f"user:{principal.name}", store, "owner", by=principal.name, must_exist=accounts.knows_all
+        )
+    except (AccountError, StorageError):
+        # A store without an owner would keep its name from everybody; only an administrator could give it away.
+        await hub.drop(store)
+        raise
     return info
 
 
@@ -64,11 +69,6 @@ async def _is_there(hub: Hub, store: str) -> bool:
     except StoreUnknown:
         return False
     return True
-
-
-def _is_forsaken(info: StoreInfo, registry: Registry) -> bool:
-    """Return whether a store was left half made: it is empty, and nobody has a grant for it."""
-    return info.head.seq == 0 and not registry.grants_on(info.name)
 
 
 def _owned_count(registry: Registry, principal: Principal) -> int:

@@ -70,7 +70,7 @@ export class Gate {
     $("gate-mode").hidden = purpose !== "join" || this.#joinsAtOnce;
     $("gate-fields").hidden = this.#joinsAtOnce;
     $("gate-oidc").hidden = !me.oidc || purpose === "setup" || this.#joinsAtOnce;
-    $("gate-oidc").href = oidcAddress();
+    $("gate-oidc").href = address("v1/oidc/login?next=/");
     $("gate-cancel").hidden = !onCancel;
     $("gate-cancel").onclick = onCancel;
     $("gate-form").reset();
@@ -163,8 +163,3 @@ export class Gate {
 
 /** Whether somebody is logged in: not nobody, and not on a server where nobody has to. */
 export const isLoggedIn = (me) => me.kind !== "anonymous" && me.kind !== "open";
-
-function oidcAddress() {
-  const next = new URL(".", document.baseURI).pathname;
-  return address(`v1/oidc/login?next=${encodeURIComponent(next)}`);
-}

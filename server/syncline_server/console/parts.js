@@ -155,6 +155,8 @@ export function openSheet(title, ...content) {
   document.body.append(dialog);
   sheets.add(dialog);
   dialog.showModal();
+  // A sheet that is a form begins at its first field; another one at its button to close.
+  body.querySelector(":scope > form .field:not([hidden])")?.focus();
   return dialog;
 }
 

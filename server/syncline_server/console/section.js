@@ -24,7 +24,10 @@ export class Section {
     try {
       const entries = (await list()).map(entryOf);
       if (!entries.length) entries.push(element("li", "hint", this.#empty));
+      const place = this.#controls.indexOf(document.activeElement);
       this.#list.replaceChildren(...entries);
+      // Whoever works with the keyboard stays where he was in the list.
+      if (place !== -1) (this.#controls[place] ?? this.#form.querySelector("summary"))?.focus();
       this.#error.textContent = "";
     } catch (problem) {
       this.#list.replaceChildren();
@@ -32,6 +35,10 @@ export class Section {
     }
     this.#form.hidden = this.#error.textContent !== "";
     return !this.#form.hidden;
+  }
+
+  get #controls() {
+    return [...this.#list.querySelectorAll("button, input")];
   }
 
   /** Do something to an entry; say why it was refused. */

@@ -142,6 +142,9 @@ otherTabs.addEventListener("message", async () => {
   if (me && (now.user ?? null) !== (me.user ?? null)) leave("");
 });
 
+// A page that the browser had put away comes back as it was, whoever is logged in by now.
+window.addEventListener("pageshow", (event) => event.persisted && location.reload());
+
 window.addEventListener("hashchange", () => {
   const code = takeCode();
   if (!code || !me || me.auth === "none") return;
