@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from .access import access
 from .bench import Bench, Benchmark
 from .catchup import catchup
 from .client_kills import client_kills
@@ -35,6 +36,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "memory": memory,
     "storm": storm,
     "replica": replica,
+    "access": access,
     "kills": kills,
     "client-kills": client_kills,
 }

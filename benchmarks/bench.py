@@ -29,10 +29,14 @@ class Bench:
         """Choose by whether this is a smoke run."""
         return quick if self.quick else full
 
+    def new_file(self) -> Path:
+        """Return a path for a server's file."""
+        return self.directory / f"{len(list(self.directory.iterdir()))}.sqlite"
+
     @contextmanager
     def server(self) -> Iterator[tuple[Server, Load]]:
         """A fresh server with an empty store, and a load for it."""
-        file = self.directory / f"{len(list(self.directory.iterdir()))}.sqlite"
+        file = self.new_file()
         # The load leaves first: a server that drains would wait for clients that have stopped listening.
         with Server(file) as server, Load() as load:
             yield server.create_store(), load

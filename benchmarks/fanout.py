@@ -13,7 +13,7 @@ from .subscriber import Swarm
 from .wire import adds, writes
 from .writer import Writer, acknowledged, paced, stop
 
-__all__ = ["fanout", "latency"]
+__all__ = ["fanout", "latency", "lockstep"]
 
 
 def fanout(bench: Bench) -> Iterator[Line]:
@@ -31,10 +31,10 @@ def _one_change(bench: Bench, subscribers: int, rounds: int) -> Line:
         swarm = _swarm(server.address, load, subscribers)
         writer = Writer(load, server.address, adds())
         load.open([writer])
-        _rounds(load, swarm, writer, max(1, rounds // 10))
+        lockstep(load, swarm, writer, max(1, rounds // 10))
         bytes_before = swarm.bytes
         stretch = Stretch(server)
-        _rounds(load, swarm, writer, rounds)
+        lockstep(load, swarm, writer, rounds)
         stretch.end()
         message_bytes = (swarm.bytes - bytes_before) // (subscribers * rounds)
     with Load() as load, Bare(load, bench.directory, subscribers) as bare:
@@ -54,7 +54,8 @@ def _one_change(bench: Bench, subscribers: int, rounds: int) -> Line:
     )
 
 
-def _rounds(load: Load, swarm: Swarm, writer: Writer, rounds: int) -> None:
+def lockstep(load: Load, swarm: Swarm, writer: Writer, rounds: int) -> None:
+    """Write so many changes, each when everybody has the last one."""
     for _ in range(rounds):
         expected = swarm.changes + len(swarm.subscribers)
         writer.write()

@@ -207,7 +207,12 @@ class Connection(ABC):
 
 
 class Channel(Connection):
-    """A WebSocket with HELLO and WELCOME. Override `on_text` and, for frames that are too long, `on_beginning`."""
+    """A WebSocket with HELLO and WELCOME. Override `on_text` and, for frames that are too long, `on_beginning`.
+
+    Set `hello` before it is opened to be somebody.
+    """
+
+    hello = HELLO
 
     #: A frame that is longer and does not come at once is not put together; only its beginning is looked at.
     whole_bytes_max = 64 * 1024
@@ -238,7 +243,7 @@ class Channel(Connection):
             if not head.startswith(b"HTTP/1.1 101 "):
                 raise LoadError(f"the upgrade was refused: {head[:200]!r}")
             self._upgraded = True
-            self.send(HELLO)
+            self.send(self.hello)
         if data:
             self._cut(data)
 

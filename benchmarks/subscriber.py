@@ -7,12 +7,13 @@ and looked up by the others (`Swarm.meaning`).
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import cycle, islice
 from typing import NamedTuple
 
 from .load import Address, Channel, Load, LoadError
 from .report import Histogram
-from .wire import SENT_AT, batch_interval, seq_of, subscribe
+from .wire import HELLO, SENT_AT, batch_interval, seq_of, subscribe
 
 __all__ = ["Subscriber", "Swarm"]
 
@@ -43,9 +44,15 @@ class Swarm:
         self.ages: Histogram | None = None
         self._known: dict[bytes, Meaning | None] = {}
 
-    def join(self, load: Load, address: Address, count: int) -> "Swarm":
-        """Open so many subscribers; they have been greeted, and have not subscribed."""
+    def join(self, load: Load, address: Address, count: int, hellos: Sequence[bytes] = (HELLO,)) -> "Swarm":
+        """Open so many subscribers; they have been greeted, and have not subscribed.
+
+        Args:
+            hellos: what they say, in turn.
+        """
         joining = [Subscriber(load, address, self) for _ in range(count)]
+        for subscriber, hello in zip(joining, islice(cycle(hellos), count), strict=True):
+            subscriber.hello = hello
         load.open(joining)
         self.subscribers += joining
         return self

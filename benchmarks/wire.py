@@ -19,6 +19,7 @@ __all__ = [
     "VALUE_BYTES",
     "adds",
     "batch_interval",
+    "hello",
     "masked",
     "seq_of",
     "subscribe",
@@ -64,7 +65,13 @@ def _header(size: int) -> bytes:
     return b"\x81\xff" + size.to_bytes(8, "big") + b"\0\0\0\0"
 
 
-HELLO = masked(b'{"type":"HELLO","client":{"name":"benchmark"}}')
+def hello(token: str | None = None) -> bytes:
+    """Return a framed HELLO, of somebody who logs in with a token or of nobody."""
+    credentials = b"" if token is None else b',"token":"%b"' % token.encode()
+    return masked(b'{"type":"HELLO","client":{"name":"benchmark"}%b}' % credentials)
+
+
+HELLO = hello()
 HEARTBEAT = masked(b'{"type":"HEARTBEAT"}')
 
 
@@ -73,9 +80,10 @@ def subscribe(after: str = "start") -> bytes:
     return masked(b'{"type":"SUBSCRIBE","id":1,"store":"%b","after":"%b"}' % (STORE.encode(), after.encode()))
 
 
-def adds() -> Callable[[int, int], bytes]:
-    """Return a maker of framed ADDs: (id, now_ns) → bytes. Each maker has keys of its own."""
-    body = b'{"type":"ADD","id":%%d,"store":"%b","key":"%%032x","value":%b}' % (STORE.encode(), _VALUE)
+def adds(key_prefix: str = "") -> Callable[[int, int], bytes]:
+    """Return a maker of framed ADDs: (id, now_ns) → bytes. Each maker has keys of its own, with this before them."""
+    names = (STORE.encode(), key_prefix.encode(), _VALUE)
+    body = b'{"type":"ADD","id":%%d,"store":"%b","key":"%b%%032x","value":%b}' % names
     template = _header(len(body % (FIRST_ID, 0, 0))).replace(b"%", b"%%") + body
     base = int.from_bytes(os.urandom(16), "big")
 
@@ -109,4 +117,4 @@ def batch_interval(payload: bytes) -> tuple[bytes, bytes] | None:
 
 def seq_of(cursor: bytes) -> int:
     """Return the seq of a cursor. Clients must not do this; a benchmark counts with it."""
-    return int(cursor[cursor.rindex(b":") + 1 :])
+    return int(cursor[cursor.rindex(b":") + 1 :].partition(b"~")[0])

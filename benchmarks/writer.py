@@ -7,7 +7,7 @@ from collections.abc import Callable
 from .load import Address, Channel, Load, LoadError
 from .report import Histogram
 from .server import Server
-from .wire import FIRST_ID, writes
+from .wire import FIRST_ID, HELLO, writes
 
 __all__ = ["Writer", "acknowledged", "fill", "paced", "stop", "write"]
 
@@ -21,13 +21,23 @@ class Writer(Channel):
     Args:
         in_flight: how many requests it keeps unacknowledged once `go` was called.
         make: makes a framed request, (id, now_ns) → bytes.
+        hello: what it says first.
     """
 
     #: The answer to a WRITE names every op, and all of it is counted.
     whole_bytes_max = 1 << 30
 
-    def __init__(self, load: Load, address: Address, make: Callable[[int, int], bytes], *, in_flight: int = 1) -> None:
+    def __init__(
+        self,
+        load: Load,
+        address: Address,
+        make: Callable[[int, int], bytes],
+        *,
+        in_flight: int = 1,
+        hello: bytes = HELLO,
+    ) -> None:
         super().__init__(load, address)
+        self.hello = hello
         self.acknowledged = 0
         self.ack_times: Histogram | None = None
         self._make = make

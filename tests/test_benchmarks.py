@@ -27,6 +27,7 @@ def test_every_benchmark_runs_in_a_smoke_run(tmp_path: Path) -> None:
         "memory:",
         "storm:",
         "replica:",
+        "access:",
         "kills:",
         "client-kills:",
     ):
