@@ -314,7 +314,7 @@ def test_an_invitation_survives_the_way_over_another_login(page: Page, shared: F
     page.open(f"{shared.url}/#invite={code}")
     wait_for_gate(page, "join")
     link = page.evaluate("document.getElementById('gate-oidc').href")
-    assert link == f"{shared.url}/v1/oidc/login?next=%2F"
+    assert link == f"{shared.url}/v1/oidc/login?next=/"
     page.evaluate("document.getElementById('gate-oidc').addEventListener('click', (event) => event.preventDefault())")
     page.click("#gate-oidc")
     page.open(f"{shared.url}/?back")

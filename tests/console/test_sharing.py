@@ -193,8 +193,10 @@ def test_a_user_is_added_made_administrator_disabled_and_removed_by_its_name(pag
     entry = "#pages .entry:nth-child(3)"
     press_button(page, entry, "Make administrator")
     wait_for_texts(page, f"{entry} .badge", "administrator")
+    page.evaluate(f"document.querySelector('{entry} button').focus()")
     press_button(page, entry, "Disable")
     wait_for_texts(page, f"{entry} .badge", "disabled")
+    assert page.evaluate("document.activeElement.textContent") == "Enable"
     press_button(page, entry, "Remove")
     set_field(page, ".sheet", "Type carol to remove this user", "karol")
     press_button(page, ".sheet form", "Remove")
