@@ -150,7 +150,11 @@ async def _keep_ticking(hub: Hub, office: AccountsOffice | None) -> None:
         await asyncio.sleep(_TICK_S)
         hub.tick()
         if office is not None:
-            await office.tick()
+            try:
+                await office.tick()
+            except Exception:
+                # The clock of the connections, and with it every deadline, must not stop for a mistake here.
+                hub.log.exception("accounts_tick_failed")
 
 
 def _office_of(app: Starlette) -> AccountsOffice | None:

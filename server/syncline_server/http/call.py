@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from syncline_protocol.errors import KeyInvalid
+from syncline_protocol.errors import KeyInvalid, RemoteProtocolError
 from syncline_protocol.limits import DEFAULT_LIMITS, Limits
 from syncline_protocol.values import check_key, check_store_name
 from syncline_server.access.authority import Action
@@ -74,6 +74,7 @@ class Call:
         query: the parameters that the operation has, each with its value or default.
         visitor: where it comes from, and what it brings along.
         principal: who asks.
+        action: what he was allowed.
     """
 
     def __init__(
@@ -83,12 +84,14 @@ class Call:
         query: Mapping[str, str | float | None],
         visitor: Visitor,
         principal: Principal,
+        action: Action,
     ) -> None:
         self.api = api
         self.hub = api.hub
         self.request = request
         self.visitor = visitor
         self._principal = principal
+        self._action = action
         self._query = query
 
     # --- who ---
@@ -120,18 +123,26 @@ class Call:
             raise StoreUnknown(store)
         return view
 
-    def still_sees(self) -> Callable[[], bool]:
-        """Return what tells, at any time later, whether this request may be answered as it may be now."""
-        if "store" not in self.request.path_params:
-            return lambda: True
-        store, gate, authority, was = self.store, self.hub.gate, self.hub.authority, self._principal
-        view = self.view(store)
+    def still_allowed(self, view: View | None = None) -> Callable[[], bool]:
+        """Return what tells, at any time later, whether the request may still be answered.
 
-        def still_sees() -> bool:
-            principal = gate.current(was)
-            return principal is not None and authority.rights(principal, store).view == view
+        Args:
+            view: what the answer shows of the store of the path; it may not be answered once another one is due.
+        """
+        gate, authority, action, was = self.hub.gate, self.hub.authority, self._action, self._principal
+        store = self.store if "store" in self.request.path_params else None
 
-        return still_sees
+        def still_allowed() -> bool:
+            principal = ANONYMOUS if was is ANONYMOUS else gate.current(was)
+            if principal is None:
+                return False
+            try:
+                authority.authorize(principal, action, store)
+            except (RemoteProtocolError, StoreUnknown):
+                return False
+            return store is None or view is None or authority.rights(principal, store).view == view
+
+        return still_allowed
 
     @property
     def accounts(self) -> Accounts:

@@ -47,13 +47,14 @@ async def _changes(call: Call) -> Response:
     if media_type == JSON and not call.number("wait"):
         return json_response(await _page(call, feed, Wait()))
     if media_type == JSON:
-        async with waiting(call) as wait:
+        async with waiting(call, feed.view) as wait:
             return json_response(await _page(call, feed, wait))
     if call.given("limit") or call.given("wait"):
         raise Refusal("bad_message", "limit and wait belong to pages, not to streams")
     opening = await _open(call, feed, _after_of(call, media_type))
     source = _events if media_type == SSE else _lines
-    return Stream(call, lambda wait: source(call, opening, wait), media_type, {"Syncline-Cursor": _cursor(opening)})
+    headers: dict[str, str] = {"Syncline-Cursor": _cursor(opening)}
+    return Stream(call, lambda wait: source(call, opening, wait), media_type, headers, feed.view)
 
 
 def _after_of(call: Call, media_type: str) -> str:

@@ -29,7 +29,6 @@ from syncline_server.visitor import visitor_of
 from .call import Api, Call
 from .operation import Operation, Parameter
 from .problem import Refusal, problem_response, refusal_of
-from .stream import Stream
 
 __all__ = ["exception_handlers_of", "route_of"]
 
@@ -62,14 +61,14 @@ async def _carry_out(api: Api, operation: Operation, request: Request) -> Respon
     visitor = visitor_of(request)
     principal = await _who(api, operation, visitor)
     api.check_rate(principal, visitor)
-    call = Call(api, request, _query_of(operation, request), visitor, principal)
+    call = Call(api, request, _query_of(operation, request), visitor, principal, operation.action)
     store = call.store if "store" in request.path_params else None
     call.authorize(operation.action, store)
     if store is None:
         return await operation.handler(call)
     rights = call.rights(store)
     response = await operation.handler(call)
-    if rights.is_stale and operation.action is Action.READ and not isinstance(response, Stream):
+    if rights.is_stale and operation.action is Action.READ:
         _authorize_again(call, operation, store, rights)
     return response
 

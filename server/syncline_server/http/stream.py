@@ -14,6 +14,7 @@ from typing import cast
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from syncline_server.access.view import View
 from syncline_server.accounts.admission import Seat
 from syncline_server.direct import ABORT_EXTENSION
 from syncline_server.storage.base import StorageError
@@ -83,16 +84,18 @@ class Wait:
 
 
 @asynccontextmanager
-async def waiting(call: Call, receive: Receive | None = None) -> AsyncIterator[Wait]:
-    """Keep a wait for a request: it stops when the client goes or the server drains.
+async def waiting(call: Call, view: View | None, receive: Receive | None = None) -> AsyncIterator[Wait]:
+    """Keep a wait for a request: it stops when the client goes, the server drains, or `view` may not be shown any more.
 
     Raises:
         Refusal: `overloaded`, if there is no room for another.
     """
     hub = call.hub
+    wait = Wait(call.still_allowed(view))
     seat = _seat(call)
-    wait = Wait(call.still_sees())
     hub.waiting.add(wait)
+    # Grants may have changed since the request was let in.
+    wait.recheck()
     watcher = asyncio.get_running_loop().create_task(_watch(receive or call.request.receive, wait))
     try:
         yield wait
@@ -123,6 +126,7 @@ class Stream(Response):
     Args:
         source: yields the pieces; it waits only by the `Wait` that it is given. If the storage fails in it, the
             answer is broken off, so that it cannot be taken for a whole one.
+        view: what it shows of the store of the path; once that may not be shown any more it is broken off too.
 
     Raises:
         Refusal: `overloaded`, if there is no room for another.
@@ -134,10 +138,12 @@ class Stream(Response):
         source: Callable[[Wait], AsyncGenerator[bytes, None]],
         media_type: str,
         headers: dict[str, str],
+        view: View | None = None,
     ) -> None:
         # Once the answer has begun it cannot be refused any more.
         _seat(call).leave()
         self._call = call
+        self._view = view
         self._source = source
         self.status_code = 200
         self.media_type = media_type
@@ -145,7 +151,7 @@ class Stream(Response):
         self.init_headers({"Cache-Control": "no-store", "X-Accel-Buffering": "no", **headers})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with waiting(self._call, receive) as wait:
+        async with waiting(self._call, self._view, receive) as wait:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             whole = scope["method"] == "HEAD" or await self._send_all(wait, send)
         if whole:
@@ -165,7 +171,7 @@ class Stream(Response):
                         return False
         except StorageError:
             return False
-        return True
+        return not wait.gone
 
 
 def _abort(scope: Scope) -> None:

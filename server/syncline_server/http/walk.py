@@ -49,7 +49,7 @@ async def _records(call: Call) -> Response:
             if texts:
                 yield b"".join([record_text(text) + b"\n" for text in texts])
 
-    return Stream(call, lines, NDJSON, {"Syncline-Cursor": head.cursor})
+    return Stream(call, lines, NDJSON, {"Syncline-Cursor": head.cursor}, view)
 
 
 async def _read(hub: Hub, feed: Feed, after: Seq, upto: Seq) -> tuple[Seq, tuple[Row, ...]]:
