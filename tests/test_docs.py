@@ -65,7 +65,7 @@ def test_every_public_name_is_in_the_reference_of_the_client() -> None:
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
 def test_every_route_is_in_the_reference_of_http_with_all_that_it_takes_and_refuses(operation: Operation) -> None:
-    text = (DOCS / "reference" / "http.md").read_text()
+    text = "".join([(DOCS / "reference" / page).read_text() for page in ("http.md", "http-accounts.md")])
     _, heading, rest = text.partition(f"### `{operation.method} {operation.path}`\n")
     assert heading
     section = rest.partition("\n### ")[0].partition("\n## ")[0]

@@ -1,4 +1,4 @@
-"""What the docs let a reader run: the programs of `examples/`, and the requests of `docs/reference/http.md`."""
+"""What the docs let a reader run: the programs of `examples/`, and the requests of the reference of HTTP."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.accounts.provider import CLIENT_ID, LiveProvider
 from tests.support.live_server import LiveServer, free_port, live_server
 
 __all__ = ["live_server"]
@@ -95,18 +96,65 @@ def test_two_that_count_at_once_lose_no_step(live_server: LiveServer) -> None:
     assert [record["value"] for record in records] == [50]
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="the examples of http.md are run by curl")
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="the examples of the reference are run by curl")
+
+
+@needs_curl
 def test_the_requests_of_the_reference_are_answered_as_shown(live_server: LiveServer) -> None:
-    page = (EXAMPLES.parent / "docs" / "reference" / "http.md").read_text()
-    examples = re.findall(r"^\$ curl (.+?)\n(?=[{H]|retry)(.+?)^```", page, re.DOTALL | re.MULTILINE)
-    assert len(examples) == page.count("$ curl")
-    for arguments, shown in examples:
-        # A stream has no end of its own.
-        limit = "--max-time 1" if arguments.startswith("-N") else "--max-time 20"
-        command = f"curl -sS {limit} {arguments.replace('http://127.0.0.1:7171', live_server.url)}"
-        answered = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False).stdout
-        pattern = ".*".join(re.escape(plain(piece)) for piece in shown.split("…"))
-        assert re.fullmatch(pattern, plain(answered), re.DOTALL), f"{command}\n{answered}"
+    check_page("http.md", {"http://127.0.0.1:7171": live_server.url}, {})
+
+
+@needs_curl
+def test_the_requests_of_the_reference_of_accounts_are_answered_as_shown(tmp_path: Path) -> None:
+    provider = LiveProvider().start()
+    try:
+        oidc = ("--oidc-issuer", provider.issuer, "--oidc-client-id", CLIENT_ID)
+        with LiveServer(tmp_path, auth="accounts", arguments=oidc) as server:
+            places = {"http://127.0.0.1:7171": server.url, "https://login.example.com": provider.issuer}
+            check_page("http-accounts.md", places, {"CODE": server.setup_code()})
+    finally:
+        provider.stop()
+
+
+def check_page(name: str, places: dict[str, str], variables: dict[str, str]) -> None:
+    """Do what the blocks of a page show, step by step: requests, and `$ NAME=BEGIN…`, which keeps a part of an answer.
+
+    `places` are the addresses that the page has, each with that in its stead.
+    """
+    page = (EXAMPLES.parent / "docs" / "reference" / name).read_text()
+    for shown, real in places.items():
+        page = page.replace(shown, real)
+    steps = [
+        step
+        for block in re.findall(r"^```\n(\$ .+?)^```", page, re.DOTALL | re.MULTILINE)
+        for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]
+    ]
+    assert sum(step.startswith("curl ") for step in steps) == page.count("$ curl")
+    answered = ""
+    for step in steps:
+        if step.startswith("curl "):
+            answered = check_request(step, variables)
+            continue
+        kept = re.fullmatch(r"([A-Z]+)=(\w+)…\n", step)
+        assert kept, step
+        found = re.search(rf'"({kept[2]}[\w-]+)"', answered)
+        assert found, f"{step}{answered}"
+        variables[kept[1]] = found[1]
+
+
+def check_request(step: str, variables: dict[str, str]) -> str:
+    """Run curl as a step says, compare the answer with what it shows, and return it."""
+    example = re.fullmatch(r"curl (.+?)\n(?=[{H]|retry)(.+)", step, re.DOTALL)
+    assert example, step
+    arguments, shown = example.groups()
+    # A stream has no end of its own.
+    limit = "--max-time 1" if arguments.startswith("-N") else "--max-time 20"
+    command = f"curl -sS {limit} {arguments}"
+    environ = os.environ | variables
+    run = subprocess.run(["bash", "-c", command], env=environ, capture_output=True, text=True, check=False)
+    pattern = ".*".join(re.escape(plain(piece)) for piece in shown.split("…"))
+    assert re.fullmatch(pattern, plain(run.stdout), re.DOTALL), f"{command}\n{run.stdout}{run.stderr}"
+    return run.stdout
 
 
 def plain(text: str) -> str:

@@ -6,13 +6,14 @@ and none outlives its test.
 """
 
 import os
+import queue
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -61,6 +62,7 @@ class LiveServer:
         self.log_path = directory / "server.log"
         self._process: subprocess.Popen[str] | None = None
         self._drain: threading.Thread | None = None
+        self._printed: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     # --- life ---
 
@@ -98,8 +100,20 @@ class LiveServer:
             self._reap()
             raise RuntimeError(f"the server did not start:\n{self.log()}")
         # What it prints later must not fill the pipe.
-        self._drain = threading.Thread(target=process.stdout.read, daemon=True)
+        self._printed = queue.SimpleQueue()
+        self._drain = threading.Thread(target=self._keep, args=(process.stdout,), daemon=True)
         self._drain.start()
+
+    def _keep(self, stdout: Iterable[str]) -> None:
+        for line in stdout:
+            self._printed.put(line)
+
+    def setup_code(self) -> str:
+        """Return the code that it prints for the first administrator; once after each start."""
+        while True:
+            _, found, code = self._printed.get(timeout=_START_TIMEOUT_S).strip().partition("/#setup=")
+            if found:
+                return code
 
     def kill(self) -> None:
         """End it at once, as a crash would: SIGKILL."""
