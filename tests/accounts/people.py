@@ -82,7 +82,8 @@ def _document() -> Document:
 class Town:
     """The application and its people.
 
-    `tokens` are their credentials, `users` their accounts; `ids` name tokens, grants and invitations; `code` invites to `notes`.
+    `tokens` are their credentials, `users` their accounts; `ids` name tokens, grants and invitations; `code` invites to
+    `notes`.
     """
 
     def __init__(self, app: Starlette) -> None:
@@ -219,7 +220,7 @@ async def town() -> AsyncIterator[Town]:
     """Run the application on memory storage."""
     # The document of all routes takes longer than everything else here, and is the same for all.
     with mock.patch.object(routes, "openapi_document", return_value=_DOCUMENT):
-        app = create_app(Settings(store="memory:"))
+        app = create_app(Settings(store="memory:", requests_per_s=100_000.0))
     async with lifespan_of(app):
         made = Town(app)
         await made.settle_in()
