@@ -10,11 +10,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 
 from tests.accounts.provider import CLIENT_ID, LiveProvider
-from tests.support.live_server import LiveServer, free_port, live_server
+from tests.support.live_server import LiveServer, live_server
 
 __all__ = ["live_server"]
 
@@ -162,29 +161,3 @@ def plain(text: str) -> str:
     text = re.sub(r"\s+", "", text)
     text = re.sub(r"[0-9a-f]{16}(?=[:@\"])", "<id>", text)
     return re.sub(r"(?<=\"digest\":\")[0-9a-f]{8}|(?<=retry:)\d+|(?<=\":)\d{13}", "<any>", text)
-
-
-def test_the_mounted_application_serves_both(tmp_path: Path) -> None:
-    port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "--app-dir", str(EXAMPLES), "mount:app", "--port", str(port)]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
-            deadline = time.monotonic() + _TIMEOUT_S
-            while not answers(client):
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-            assert "Syncline is at /sync/" in client.get("/").text
-            assert client.put("/sync/v1/stores/notes").status_code == httpx2.codes.CREATED
-            assert client.get("/sync/").headers["content-type"].startswith("text/html")
-    finally:
-        process.kill()
-        process.wait()
-
-
-def answers(client: httpx2.Client) -> bool:
-    """Return whether the application takes requests."""
-    try:
-        return client.get("/sync/health/ready").status_code == httpx2.codes.OK
-    except httpx2.TransportError:
-        return False
