@@ -62,7 +62,7 @@ class Problem(_Body, frozen=True):
     outcome: Status | None = None
     ops: tuple[OpResult, ...] | None = None
     head: Cursor | None = None
-    how: Literal["rewind", "snapshot"] | None = None
+    how: Literal["rewind", "reconcile", "snapshot"] | None = None
     keep_to: WireSeq | None = None
     at: Cursor | None = None
     lineage: str | None = None
@@ -202,14 +202,14 @@ class Ready(_Body, frozen=True):
     reasons: tuple[str, ...]
 
 
-def store_body(info: StoreInfo) -> StoreBody:
-    """Return a store as the routes show it."""
+def store_body(info: StoreInfo, view: str | None = None) -> StoreBody:
+    """Return a store as the routes show it; `view` is the token of the view in which its head is a cursor."""
     head = info.head
     return StoreBody(
         info.name,
         info.store_id,
         info.created_ms,
-        head.cursor,
+        head.lineage.cursor(head.seq, view),
         head.seq,
         head.count,
         digest_of(head),

@@ -31,7 +31,7 @@ async def _body(call: Call, info: StoreInfo, view: View) -> StoreBody:
         return store_body(info)
     head = info.head
     summary = await call.hub.storage.summary(info.name, view.prefixes, head.seq)
-    return store_body(replace(info, head=replace(head, count=summary.count, digest=summary.digest)))
+    return store_body(replace(info, head=replace(head, count=summary.count, digest=summary.digest)), view.token)
 
 
 async def _create(call: Call) -> Response:

@@ -49,7 +49,7 @@ async def _records(call: Call) -> Response:
             if texts:
                 yield b"".join([record_text(text) + b"\n" for text in texts])
 
-    return Stream(call, lines, NDJSON, {"Syncline-Cursor": head.cursor}, view)
+    return Stream(call, lines, NDJSON, {"Syncline-Cursor": head.lineage.cursor(head.seq, view.token)}, view)
 
 
 async def _read(hub: Hub, feed: Feed, after: Seq, upto: Seq) -> tuple[Seq, tuple[Row, ...]]:
@@ -67,7 +67,8 @@ async def _page(call: Call, feed: Feed, view: View) -> bytes:
     limit = int(call.number("limit"))
     lineage = feed.tail.head.lineage
     token = call.text("page")
-    after, upto = (Seq(0), feed.tail.head.seq) if token is None else _resumed(token, lineage, feed.tail.head.seq)
+    head = feed.tail.head.seq
+    after, upto = (Seq(0), head) if token is None else _resumed(token, lineage, head, view)
     records: list[bytes] = []
     size = 0
     while after < upto and len(records) < limit and size < _PAGE_BYTES:
@@ -78,24 +79,24 @@ async def _page(call: Call, feed: Feed, view: View) -> bytes:
             after = seen[-1].seq
         records += [record_text(text) for text in view.texts([row.text for row in seen])]
         size += sum([len(row.text) for row in seen])
-    at = lineage.cursor(upto).encode()
+    at = lineage.cursor(upto, view.token).encode()
     following = b'"%d-%b"' % (after, at) if after < upto else b"null"
     return b'{"records":[%b],"at":"%b","next":%b}' % (b",".join(records), at, following)
 
 
-def _resumed(token: str, lineage: Lineage, head: Seq) -> tuple[Seq, Seq]:
+def _resumed(token: str, lineage: Lineage, head: Seq, view: View) -> tuple[Seq, Seq]:
     """Read what `next` of the page before said: how far it came, and the position that the walk is pinned to."""
     after, dash, cursor = token.partition("-")
     if not dash or not after.isascii() or not after.isdigit() or len(after) > 16:
         raise CursorInvalid("`page` is not what a page gave as its `next`")
     at = parse_cursor(cursor)
-    if at.seq > head or lineage.cursor(at.seq) != cursor:
+    if at.seq > head or lineage.cursor(at.seq, view.token) != cursor:
         raise Refusal(
             "cursor_lost",
-            "the page belongs to history that this store does not have",
+            "the page belongs to history that this store does not have, or to another view of it",
             hint="begin again without `page`",
             how="snapshot",
-            at=lineage.cursor(Seq(0)),
+            at=lineage.cursor(Seq(0), view.token),
             lineage=lineage.to_text(),
         )
     return Seq(min(int(after), at.seq)), at.seq
