@@ -23,7 +23,7 @@ class Subject:
     """Who loses something: `sam`, who may write to `notes`."""
 
     world: Guarded
-    token: str
+    token: str | None
     token_id: str
     grant: str
 
@@ -36,7 +36,9 @@ class Loss:
     act: Callable[[Subject], Awaitable[object]]
     close: int | None = None
     reason: str | None = None
-    grantee: str = "user:sam"
+    grantee: str | None = "user:sam"
+    pattern: str = "notes"
+    is_anonymous: bool = False
     grant_expires: bool = False
     token_expires: bool = False
 
@@ -80,6 +82,10 @@ async def _password_changed(subject: Subject) -> None:
     await subject.world.directory.change_password("sam", "h", "h2", keep_session=None)
 
 
+async def _no_administrator(subject: Subject) -> None:
+    await subject.world.directory.change_user("sam", UserChange(is_admin=False))
+
+
 async def _out_of_the_group(subject: Subject) -> None:
     await subject.world.directory.remove_member("team", "sam")
 
@@ -106,6 +112,13 @@ LOSSES: dict[str, Loss] = {
     "password changed": Loss("closed", _password_changed, close=4503),
     "out of the group": Loss("lost", _out_of_the_group, reason="forbidden", grantee="group:team"),
     "group deleted": Loss("lost", _group_deleted, reason="forbidden", grantee="group:team"),
+    "prefix taken back": Loss("lost", _grant_removed, reason="forbidden", pattern="no*"),
+    "everyone's grant removed": Loss("lost", _grant_removed, reason="forbidden", grantee="everyone"),
+    "nobody's grant removed": Loss("closed", _grant_removed, close=4503, grantee="everyone", is_anonymous=True),
+    "nobody's grant expired": Loss(
+        "lost", _time_passes, reason="forbidden", grantee="everyone", is_anonymous=True, grant_expires=True
+    ),
+    "administrator no more": Loss("lost", _no_administrator, reason="forbidden", grantee=None),
     "store dropped": Loss("dropped", _dropped, reason="store_dropped"),
 }
 
@@ -113,8 +126,12 @@ LOSSES: dict[str, Loss] = {
 async def subject_of(world: Guarded, loss: Loss, prefix: str | None) -> Subject:
     """Make `sam`, with what he will lose."""
     ends_ms = world.hub.now_ms() + int(EXPIRES_S * 1000)
-    token = await world.user("sam", expires_ms=ends_ms if loss.token_expires else None)
+    is_admin = loss.grantee is None
+    token = await world.user("sam", expires_ms=ends_ms if loss.token_expires else None, is_admin=is_admin)
     (made,) = world.directory.registry.tokens_of("sam")
     await world.directory.put_group("team", ["sam"])
-    grant = await world.grant(loss.grantee, expires_ms=ends_ms if loss.grant_expires else None, read_prefix=prefix)
-    return Subject(world, token, made.id, grant)
+    expires_ms = ends_ms if loss.grant_expires else None
+    grant = ""
+    if loss.grantee is not None:
+        grant = await world.grant(loss.grantee, loss.pattern, expires_ms=expires_ms, read_prefix=prefix)
+    return Subject(world, None if loss.is_anonymous else token, made.id, grant)

@@ -6,7 +6,7 @@ import msgspec
 
 from syncline_protocol.cursor import Seq
 from syncline_protocol.messages import Add, Fetch, Subscribe
-from syncline_server.access.principal import Principal
+from syncline_server.access.gate import Visitor
 
 from .guarded import Asked, turns
 from .trial import Trial
@@ -157,8 +157,8 @@ async def _long_poll_waits(trial: Trial) -> None:
 
 
 def _token_of(trial: Trial) -> str | None:
-    principal = trial.world.directory.principal_of(trial.subject.token)
-    assert isinstance(principal, Principal)
+    principal = trial.world.hub.gate.admit(trial.subject.token, Visitor())
+    assert principal is not None
     view = trial.world.hub.authority.rights(principal, "notes").view
     assert view is not None
     return view.token

@@ -42,7 +42,8 @@ async def _run(phase: str, loss: Loss, chance: random.Random, *, tells: bool = T
         others: list[GuardedPeer] = []
         if phase not in UNFOLLOWED:
             others.append(await _other(world, "bo", None))
-            others.append(await _other(world, "mia", "k/"))
+            # What everyone has is hers as well.
+            others.append(await _other(world, "mia", None if loss.grantee == "everyone" else "k/"))
         storage.append_turns = chance.randrange(4)
         trial = Trial(world, subject, loss, chance)
         try:
