@@ -58,7 +58,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     """The bounds that WELCOME announces. Sizes are bytes of UTF-8.
 
     `batch_bytes_max` follows from the others: each change of the largest WRITE gains at most 96 bytes (seq, op,
-    time and punctuation) on its way into a BATCH, and the envelope is below 4 KiB.
+    time and punctuation) on its way into a BATCH, and with its author 8 more and the JSON text of a name of at most
+    78 bytes; the envelope is below 4 KiB.
     """
 
     frame_bytes_max: int = 1024 * 1024
