@@ -46,17 +46,17 @@ class ServerProcess:
         folder: where the process runs.
         store: the setting `store`.
         prefix: mount the server at this path of another application.
-        auth: the setting `auth`.
+        settings: further settings, which are not for a server that is mounted; nobody has to log in by default.
     """
 
-    def __init__(self, folder: Path, store: str, *, prefix: str = "", auth: str = "none") -> None:
+    def __init__(self, folder: Path, store: str, *, prefix: str = "", **settings: str) -> None:
         self._folder = folder
         self._port = free_port()
         if prefix:
             self._command = [sys.executable, "-c", _MOUNTED, str(self._port), store, prefix]
         else:
-            settings = {"port": str(self._port), "store": store, "auth": auth}
-            options = [part for name, value in settings.items() for part in (f"--{name}", value)]
+            known = {"port": str(self._port), "store": store, "auth": "none", **settings}
+            options = [part for name, value in known.items() for part in (f"--{name.replace('_', '-')}", value)]
             self._command = [sys.executable, "-m", "syncline_server", *options]
         self.url = f"http://127.0.0.1:{self._port}{prefix}"
         self._http = httpx2.Client(trust_env=False, timeout=10)

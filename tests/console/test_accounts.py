@@ -227,6 +227,7 @@ def test_a_setup_code_leaves_the_address_and_makes_the_first_administrator(page:
     body = {"code": SETUP_CODE, "user": "ada", "password": "a long password", "cookie": True}
     assert fake.asked("POST", "/v1/setup") == [body]
     page.wait_for("!document.getElementById('empty').hidden")
+    assert "syncline login --user ada" in text_of(page, "empty-commands")
 
 
 def test_a_setup_code_that_does_not_hold_is_refused_with_the_servers_words(page: Page, fake: FakeServer) -> None:

@@ -252,3 +252,17 @@ def test_who_owns_a_store_not_is_told_so_and_offered_no_form(page: Page, real: S
     assert page.evaluate("document.querySelector('.sheet .adder').hidden")
     assert page.evaluate("document.querySelectorAll('.sheet .section').length") == 1
     expect_refusals(page, 403)
+
+
+def test_a_session_that_ends_is_announced_and_takes_the_data_with_it(page: Page, tmp_path: Path) -> None:
+    # About ten seconds.
+    with ServerProcess(tmp_path, "memory:", auth="accounts", session_days="0.00012") as real:
+        set_up(page, real)
+        create_store(page, "plans", "a", '"secret plan"')
+        wait_for_text(page, "ending-text", "Your session ends")
+        wait_for_gate(page, "login")
+        wait_for_text(page, "gate-notice", "You are logged out")
+        assert "secret plan" not in page.evaluate("document.documentElement.textContent")
+        log_in(page, "ada")
+        wait_for_texts(page, "#rows .value", "secret plan")
+    expect_refusals(page, 401)

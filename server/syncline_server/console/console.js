@@ -65,6 +65,7 @@ const stores = new Stores(
 export function open(opened) {
   session = opened;
   $("share").hidden = !session.canShare;
+  $("empty-commands").textContent = shellCommands(session);
   $("create-open").hidden = !session.isOpen && !session.user;
   showView("loading");
   stores.read();
@@ -368,6 +369,7 @@ function setText(node, text) {
 }
 
 function quoted(text) {
+  if (/^[\w.@+-]+$/.test(text)) return text;
   return `'${text.replaceAll("'", "'\\''")}'`;
 }
 
@@ -377,16 +379,19 @@ function curlCommand() {
   return `curl -N -H 'Accept: text/event-stream'${token} ${quoted(url)}`;
 }
 
-const here = address(".").replace(/\/$/, "");
-const emptyCommands = [
-  ...(here === DEFAULT_URL ? [] : [`export SYNCLINE_URL=${here}`]),
-  "syncline stores create notes",
-  `syncline add notes '{"hello": "world"}'`,
-  "syncline tail notes",
-].join("\n");
+/** How a store is made and followed from a shell. */
+function shellCommands({ isOpen, user }) {
+  const here = address(".").replace(/\/$/, "");
+  return [
+    ...(here === DEFAULT_URL ? [] : [`export SYNCLINE_URL=${here}`]),
+    ...(isOpen ? [] : [user ? `syncline login --user ${quoted(user)}` : "syncline login"]),
+    "syncline stores create notes",
+    `syncline add notes '{"hello": "world"}'`,
+    "syncline tail notes",
+  ].join("\n");
+}
 
-$("empty-commands").textContent = emptyCommands;
-$("empty-copy").addEventListener("click", () => copy(emptyCommands, "Commands copied"));
+$("empty-copy").addEventListener("click", () => copy($("empty-commands").textContent, "Commands copied"));
 $("empty-create").addEventListener("click", () => stores.openForm());
 $("filter").addEventListener("input", () => (tail.filter = $("filter").value));
 $("pause").addEventListener("click", togglePause);
