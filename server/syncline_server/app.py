@@ -33,7 +33,7 @@ from .storage import open_storage
 from .storage.base import Storage
 from .websocket import serve_websocket
 
-__all__ = ["create_app", "hub_of", "lifespan_of", "setup_code_of", "start"]
+__all__ = ["create_app", "hub_of", "lifespan_of", "office_of", "setup_code_of", "start"]
 
 _TICK_S = 1.0
 
@@ -140,8 +140,9 @@ async def start(app: Starlette) -> None:
     Raises:
         StorageError: one of them cannot be opened.
     """
-    hub, office = hub_of(app), _office_of(app)
-    if await hub.start() and office is not None:
+    hub, office = hub_of(app), office_of(app)
+    await hub.start()
+    if office is not None:
         await office.open(hub)
 
 
@@ -157,7 +158,8 @@ async def _keep_ticking(hub: Hub, office: AccountsOffice | None) -> None:
                 hub.log.exception("accounts_tick_failed")
 
 
-def _office_of(app: Starlette) -> AccountsOffice | None:
+def office_of(app: Starlette) -> AccountsOffice | None:
+    """Return the accounts of an application that `create_app` made; None if nobody has to log in."""
     return cast(AccountsOffice | None, app.state.office)
 
 
@@ -166,7 +168,7 @@ def setup_code_of(app: Starlette) -> str | None:
 
     It is good until this process ends. Hand it to the operator only: `/#setup=CODE` opens the console's form for it.
     """
-    office = _office_of(app)
+    office = office_of(app)
     return None if office is None else office.setup_code
 
 

@@ -25,6 +25,7 @@ from syncline_protocol.server import (
 from syncline_protocol.states import SessionState
 from syncline_protocol.transaction import Transaction
 
+from .access.concern import EVERYTHING, Concern
 from .access.gate import Visitor
 from .access.principal import Principal
 from .accounts.admission import Seat
@@ -48,7 +49,6 @@ _ANSWERS_BYTES_MAX = 64 * 1024
 
 #: Writes of so many bytes may wait for an answer: four of the largest, or a full window of small ones.
 _WRITES_BYTES_MAX = 4 * 1024 * 1024
-
 
 #: Nothing came with the upgrade.
 _NO_VISITOR = Visitor()
@@ -359,19 +359,23 @@ class Connection:
             self.recheck()
         self.flush()
 
-    def recheck(self) -> None:
-        """Rights or accounts have changed: end what the client may not see any more, before this returns."""
+    def recheck(self, concern: Concern = EVERYTHING) -> None:
+        """Rights or accounts have changed as `concern` says: end what may not be seen any more, before this returns."""
         if self._closed or self.session.state in (SessionState.OPENING, SessionState.GREETED):
             return
         standing = self.standing
-        principal = self.hub.gate.current(standing.principal)
-        if principal is None:
-            self._close_unauthenticated()
-            return
-        if principal != standing.principal:
-            standing.become(principal, self.hub.now_ms())
+        if concern.changes_identity(standing.principal):
+            principal = self.hub.gate.current(standing.principal)
+            if principal is None:
+                self._close_unauthenticated()
+                return
+            if principal != standing.principal:
+                standing.become(principal, self.hub.now_ms())
         for subscription in self.subscriptions:
-            feed, view = subscription.feed, standing.rights(subscription.feed.store).view
+            feed = subscription.feed
+            if not concern.is_in(feed.store):
+                continue
+            view = standing.rights(feed.store).view
             if view != feed.view:
                 feed.remove(subscription)
                 self.feed_ended(subscription, "forbidden" if view is None else "view_changed")

@@ -17,7 +17,14 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 from urllib.parse import quote
 
-from .app import create_app
+from starlette.applications import Starlette
+
+from syncline_protocol.errors import RemoteProtocolError
+
+from .access.principal import SCOPES
+from .accounts.directory import Directory
+from .accounts.plans.users import UserChange
+from .app import create_app, office_of
 from .direct import DirectWebSocket, HeadDeadline
 from .log import get_guest_log
 from .serve import listen
@@ -39,12 +46,15 @@ _CLOSE_TIMEOUT_S = 0.1
 class EmbeddedServer:
     """Args:
     path: a SQLite file; without one the stores are in memory, and last as long as this object.
+    accounts: whether everybody has to log in.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None = None, *, accounts: bool = False) -> None:
         self.is_refusing = False
+        self._settings = Settings(store="memory:", auth="accounts" if accounts else "none")
         self._log: _Log = _MemoryLog() if path is None else _FileLog(path)
         self._run: ServerThread | None = None
+        self._app: Starlette | None = None
         held = _hold_port()
         self.port: int = held.getsockname()[1]
         weakref.finalize(self, held.close)
@@ -57,10 +67,11 @@ class EmbeddedServer:
     def start(self) -> None:
         """Begin a run. Raises StorageError if the file cannot be opened."""
         assert self._run is None
-        app = create_app(Settings(store="memory:", auth="none"), storage=self._log.storage(), log=get_guest_log())
+        app = create_app(self._settings, storage=self._log.storage(), log=get_guest_log())
         run = ServerThread(app, listen(_HOST, self.port), http=self._greet, ws=_Socket)
         run.start()
         self._run = run
+        self._app = app
 
     def stop(self) -> None:
         """End the run in order."""
@@ -81,6 +92,18 @@ class EmbeddedServer:
         run = self._running()
         run.run(run.hub.create(store))
 
+    def token(self, user: str, *, is_admin: bool) -> str:
+        """Return the text of a token of a user, who is made if he is not there yet.
+
+        Raises:
+            RemoteProtocolError: nobody can be called so, or has to log in here.
+        """
+        office = None if self._app is None else office_of(self._app)
+        if office is None:
+            raise RemoteProtocolError("not_found", "nobody has to log in here", hint="make the server with accounts")
+        directory = office.accounts.directory
+        return self._running().run(_token(directory, user, is_admin=is_admin))
+
     def backup(self) -> object:
         """Return a copy of the log as it is now, for `restore`."""
         # Nothing else runs in the event loop meanwhile, so the copy in memory is of one moment; SQLite sees to its own.
@@ -98,6 +121,16 @@ class EmbeddedServer:
     def _greet(self, **parts: Any) -> asyncio.Protocol:
         """Make the protocol of a connection that has just been accepted."""
         return _Refusal() if self.is_refusing else HeadDeadline(**parts)
+
+
+async def _token(directory: Directory, user: str, *, is_admin: bool) -> str:
+    known = directory.registry.users.get(user)
+    if known is None:
+        await directory.add_user(user, is_admin=is_admin)
+    elif known.is_admin != is_admin:
+        await directory.change_user(user, UserChange(is_admin=is_admin))
+    _, text = await directory.add_token(user, "a test", kind="personal", scopes=SCOPES)
+    return text
 
 
 def _hold_port() -> socket.socket:

@@ -15,6 +15,7 @@ from syncline_protocol.transaction import Transaction
 from syncline_protocol.values import check_store_name
 
 from .access.authority import Authority
+from .access.concern import EVERYTHING, Concern
 from .access.gate import OPEN_GATE, Gate
 from .access.principal import OPEN, Principal
 from .accounts.admission import Admission
@@ -108,15 +109,14 @@ class Hub:
 
     # --- life ---
 
-    async def start(self) -> bool:
-        """Open the storage and begin to work. Returns False if that was done before. Raises as `Storage.open`."""
+    async def start(self) -> None:
+        """Open the storage and begin to work, unless that was done. Raises what `Storage.open` raises."""
         if self._started:
-            return False
+            return
         await self.storage.open()
         self._started = True
         self._committer.start()
         self.log.info("storage_open", storage=self.storage.description)
-        return True
 
     async def stop(self) -> None:
         """Commit what was taken, let go of everything, close the storage."""
@@ -274,12 +274,19 @@ class Hub:
             bucket = self._write_buckets[key] = TokenBucket(rate_per_s, max(1.0, rate_per_s * 2))
         return bucket.take(1, self.now())
 
-    def rights_changed(self) -> None:
-        """Grants, accounts or tokens have changed: what is not allowed any more ends before this returns."""
+    def rights_changed(self, concern: Concern = EVERYTHING) -> None:
+        """Grants, accounts or tokens have changed: what is not allowed any more ends before this returns.
+
+        Args:
+            concern: whom it is about. Everybody's rights are worked out anew when they are used next, but only these
+                people's subscriptions are looked at now.
+        """
         self.authority.forget()
+        if concern.is_nobody:
+            return
         self._committer.revise(self._allowed_now)
-        for connection in list(self.connections):
-            connection.recheck()
+        for connection in [one for one in self.connections if concern.is_about(one.standing.principal)]:
+            connection.recheck(concern)
         for waiting in list(self.waiting):
             waiting.recheck()
 

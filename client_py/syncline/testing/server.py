@@ -7,7 +7,7 @@ sockets and files are the other package's.
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -38,6 +38,7 @@ class _Embedded(Protocol):
     def kill(self) -> None: ...
     def cut(self) -> None: ...
     def create(self, store: str) -> None: ...
+    def token(self, user: str, *, is_admin: bool) -> str: ...
     def backup(self) -> object: ...
     def restore(self, copied: object) -> None: ...
 
@@ -55,7 +56,8 @@ class Server:
     Args:
         path: a SQLite file, which is made unless it is there. Its directory has to be there. Without it the stores are
             in memory, and outlive a restart as long as this object is kept.
-        stores: the names of stores to create at the first start.
+        stores: the names of stores to create at the first start. They are nobody's, for an administrator to share.
+        accounts: everybody has to log in, by a token from `token`; otherwise nobody has to.
 
     All methods are plain ones and may be called from tests of either kind. They come back within some milliseconds,
     `stop` within a tenth of a second if there are clients in the event loop that it is called from.
@@ -64,10 +66,16 @@ class Server:
         Misuse: the package of the server is not installed.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None = None, *, stores: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        stores: Iterable[str] = (),
+        accounts: bool = False,
+    ) -> None:
         if isinstance(stores, str):
             raise Misuse(f"stores is the text {stores!r}", hint=f"give the names in a list: [{stores!r}]")
-        self._embedded = _load()(path)
+        self._embedded = _load()(path, accounts=accounts)
         self._due = list(stores)
 
     # --- life ---
@@ -141,6 +149,21 @@ class Server:
         except ProtocolError as error:
             raise Misuse(error.message, hint=error.hint) from error
 
+    def token(self, user: str, *, admin: bool = False) -> str:
+        """Return a new token of a user, for `syncline.connect`. He is made if he is not there yet.
+
+        Args:
+            admin: whether he is an administrator from now on.
+
+        Raises:
+            Misuse: nobody has to log in here, or nobody can be called so.
+        """
+        self._require_running()
+        try:
+            return self._embedded.token(user, is_admin=admin)
+        except ProtocolError as error:
+            raise Misuse(error.message, hint=error.hint) from error
+
     def cut(self) -> None:
         """Break every open connection without a word, as a failing network does. The server goes on."""
         self._require_running()
@@ -180,11 +203,15 @@ class Server:
             raise Misuse("the server does not run", hint="use it in `with`, or call start() first")
 
 
-def _load() -> Callable[[str | os.PathLike[str] | None], _Embedded]:
+class _Offer(Protocol):
+    def __call__(self, path: str | os.PathLike[str] | None, *, accounts: bool) -> _Embedded: ...
+
+
+def _load() -> _Offer:
     """Import the package of the server."""
     for offer in entry_points(group=_ENTRY_POINTS, name=_NAME):
         try:
-            return cast(Callable[[str | os.PathLike[str] | None], _Embedded], offer.load())
+            return cast(_Offer, offer.load())
         except ModuleNotFoundError as error:
             # A missing module of the offering package itself is its bug, and needs its traceback.
             package = offer.module.partition(".")[0]

@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 
 from syncline_protocol.transaction import Transaction
+from syncline_server.access.concern import Concern
 from syncline_server.access.grant import Grant
 from syncline_server.access.principal import Principal
 from syncline_server.committer import Answer
@@ -74,6 +75,11 @@ class Directory(Changes):
     def listeners(self) -> list[Callable[[], None]]:
         """What is called at once after each change of what somebody may do. Listeners do not raise."""
         return self._follower.listeners
+
+    @property
+    def concern(self) -> Concern:
+        """Whom the last change is about of which the listeners were told."""
+        return self._follower.concern
 
     # --- who ---
 

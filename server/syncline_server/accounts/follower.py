@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from syncline_protocol.cursor import Cursor, Resume, Seq, decide_resume, parse_cursor
+from syncline_server.access.concern import EVERYTHING, Concern
 from syncline_server.storage.base import Commit, Head, Row, Storage, StoreInfo, StoreUnknown
 
 from .entry import ACCOUNTS
@@ -40,12 +41,14 @@ class Follower:
     now_ms: the wall clock, in ms since 1970.
 
     `registry` is replaced when the log is folded anew. `listeners` are called, in the same turn, after each change of
-    what somebody may do; they must not raise. `checked_ms` is when the log was last compared with.
+    what somebody may do; they must not raise. `concern` says then whom it is about. `checked_ms` is when the log was last
+    compared with.
     """
 
     def __init__(self, storage: Storage, *, now_ms: Callable[[], int]) -> None:
         self.registry = Registry()
         self.listeners: list[Callable[[], None]] = []
+        self.concern = EVERYTHING
         self.checked_ms = 0
         self.is_behind = True
         self._storage = storage
@@ -72,13 +75,11 @@ class Follower:
             self.is_behind = True
             return
         self._at = _At(commit.store_id, commit.head.seq, commit.head.cursor)
-        if self.registry.apply(commit.rows):
-            self._tell()
+        self._tell(self.registry.apply(commit.rows))
 
     def expire(self, now_ms: int) -> None:
         """Let time pass: who had a grant or token that has come to its end has it no more."""
-        if self.registry.expire(now_ms):
-            self._tell()
+        self._tell(self.registry.expire(now_ms))
 
     async def catch_up(self) -> None:
         """Compare with the log, and fold what is new.
@@ -109,8 +110,7 @@ class Follower:
         if self._at is not began:
             return False
         self._at = _At(info.store_id, info.head.seq, info.head.cursor)
-        if self.registry.apply(rows):
-            self._tell()
+        self._tell(self.registry.apply(rows))
         return not self.is_behind
 
     async def _begin_anew(self, info: StoreInfo) -> bool:
@@ -126,7 +126,7 @@ class Follower:
     def _replace(self, at: _At | None, registry: Registry) -> None:
         self._at = at
         self.registry = registry
-        self._tell()
+        self._tell(EVERYTHING)
 
     async def _info(self) -> StoreInfo:
         try:
@@ -143,6 +143,10 @@ class Follower:
             after = chunk.to
         return rows
 
-    def _tell(self) -> None:
+    def _tell(self, concern: Concern | None) -> None:
+        """Call the listeners, if something has changed."""
+        if concern is None:
+            return
+        self.concern = concern
         for listener in self.listeners:
             listener()

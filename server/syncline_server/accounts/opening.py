@@ -85,14 +85,25 @@ class AccountsOffice:
         return self._hub
 
     async def open(self, hub: Hub) -> None:
-        """Read the accounts and begin to look after them; the hub has started. Raises StorageError."""
+        """Read the accounts and begin to look after them, unless that was done. The hub has started.
+
+        Raises StorageError.
+        """
+        if self._hub is not None:
+            return
         self._hub = hub
-        directory = self.accounts.directory
-        await directory.open()
-        await self.accounts.audit.open()
+        directory, audit = self.accounts.directory, self.accounts.audit
+        try:
+            await directory.open()
+            await audit.open()
+            await audit.record("server.start", actor=None)
+        except BaseException:
+            self._hub = None
+            raise
         hub.on_commit.append(directory.extend)
         directory.listeners.append(hub.rights_changed)
-        await self.accounts.audit.record("server.start", actor=None)
+        # What other processes have written meanwhile.
+        await directory.catch_up()
         if not directory.registry.has_admin:
             self.setup_code = self._code
 

@@ -11,6 +11,7 @@ from heapq import heappop, heappush
 import msgspec
 
 from syncline_protocol.codec import decode_change
+from syncline_server.access.concern import NOTHING, Concern
 from syncline_server.access.grant import EVERYONE, Grant, covers
 from syncline_server.storage.base import Row
 
@@ -47,12 +48,13 @@ class Registry:
         self._grants_to: dict[str, dict[str, set[str]]] = {}
         self._prefixes_to: dict[str, dict[str, set[str]]] = {}
         self._grants_on: dict[str, set[str]] = {}
-        self._expiries: list[int] = []
+        #: When a grant ends, to whom and in which store; or when a token does, of which user, and no store.
+        self._expiries: list[tuple[int, str, str]] = []
 
     # --- the fold ---
 
-    def apply(self, rows: Iterable[Row]) -> bool:
-        """Take the next rows of the log. Returns whether they may alter what somebody may do."""
+    def apply(self, rows: Iterable[Row]) -> Concern | None:
+        """Take the next rows of the log. Returns whom it is about if they may alter what somebody may do."""
         before: dict[tuple[str, str], Entry | None] = {}
         for row in rows:
             change = decode_change(row.text)
@@ -67,18 +69,23 @@ class Registry:
                 self._add(place, version, bytes(change.value))
             elif self._versions.get(place) == version:
                 self._put(place, None)
-        changed = any(_bare(old) != _bare(self._entries.get(place)) for place, old in before.items())
-        self.version += changed
-        return changed
+        concern: Concern | None = None
+        for place, old in before.items():
+            new = self._entries.get(place)
+            if _bare(old) != _bare(new):
+                concern = (concern or NOTHING) | _concern_of(old, new)
+        self.version += concern is not None
+        return concern
 
-    def expire(self, now_ms: int) -> bool:
-        """Take note of the time. Returns whether a grant or token has come to its end since this was last asked."""
-        ended = False
-        while self._expiries and self._expiries[0] <= now_ms:
-            heappop(self._expiries)
-            ended = True
-        self.version += ended
-        return ended
+    def expire(self, now_ms: int) -> Concern | None:
+        """Take note of the time. Returns whose grants and tokens have come to their end since this was last asked."""
+        concern: Concern | None = None
+        while self._expiries and self._expiries[0][0] <= now_ms:
+            _, whom, store = heappop(self._expiries)
+            ended = Concern.of_grant(whom, store) if store else Concern.of_users([whom])
+            concern = (concern or NOTHING) | ended
+        self.version += concern is not None
+        return concern
 
     def _add(self, place: tuple[str, str], version: int, value: bytes) -> None:
         entry = decode_entry(place[0], value)
@@ -193,12 +200,12 @@ class Registry:
                 self.tokens[entry.id] = entry
                 self._token_hashes[entry.secret_hash] = entry.id
                 self._tokens_of.setdefault(entry.user, set()).add(entry.id)
-                self._note_expiry(entry.expires_ms)
+                self._note_expiry(entry.expires_ms, entry.user)
             case Grant():
                 self.grants[entry.id] = entry
                 self._table_of(entry).setdefault(entry.to, {}).setdefault(entry.store, set()).add(entry.id)
                 self._grants_on.setdefault(entry.store, set()).add(entry.id)
-                self._note_expiry(entry.expires_ms)
+                self._note_expiry(entry.expires_ms, entry.to, entry.store)
             case Invitation():
                 self.invitations[entry.id] = entry
                 self._invitation_hashes[entry.code_hash] = entry.id
@@ -232,9 +239,9 @@ class Registry:
     def _table_of(self, grant: Grant) -> dict[str, dict[str, set[str]]]:
         return self._prefixes_to if grant.store.endswith("*") else self._grants_to
 
-    def _note_expiry(self, expires_ms: int | None) -> None:
+    def _note_expiry(self, expires_ms: int | None, whom: str, store: str = "") -> None:
         if expires_ms is not None:
-            heappush(self._expiries, expires_ms)
+            heappush(self._expiries, (expires_ms, whom, store))
 
 
 def _discard(index: dict[str, set[str]], key: str, item: str) -> None:
@@ -257,3 +264,29 @@ def _bare(entry: Entry | None) -> Entry | None:
             return entry
         case _:
             return None
+
+
+def _concern_of(old: Entry | None, new: Entry | None) -> Concern:
+    """Return whom it is about that an entity has become another, has begun or has ended."""
+    if old is None and isinstance(new, Token):
+        # Nobody has come with it yet. So a login, the most frequent change by far, costs those who are there nothing.
+        return NOTHING
+    if isinstance(old, Group) and isinstance(new, Group):
+        # Who stays in has what he had, however many others there are.
+        return Concern.of_users(set(old.members) ^ set(new.members))
+    return _concern_with(old) | _concern_with(new)
+
+
+def _concern_with(entry: Entry | None) -> Concern:
+    """Return who has something of an entity."""
+    match entry:
+        case User():
+            return Concern.of_users([entry.name])
+        case Group():
+            return Concern.of_users(entry.members)
+        case Token():
+            return Concern.of_users([entry.user])
+        case Grant():
+            return Concern.of_grant(entry.to, entry.store)
+        case _:
+            return NOTHING
