@@ -1,0 +1,131 @@
+"""Random histories with readers of every view: what each is sent adds up to what he may see, and nothing else is sent.
+
+Adds and deletes, alone and in transactions, readers who come and go, sockets that take nothing for a while, a tail so
+short that catch-ups read the storage, and grants that change under all of that.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.engine import settle
+
+from .readers import Library, Reader, Shelf, library
+
+_PREFIXES = ("a/", "a/x/", "b/", "c/")
+
+#: What may be seen: the whole, with authors or not, parts that overlap, one that nothing is in, and nothing.
+_SHELVES = (
+    Shelf(("",)),
+    Shelf(("",), authors=False),
+    Shelf(("a/",)),
+    Shelf(("a/",), authors=False),
+    Shelf(("a/x/", "b/")),
+    Shelf(("z/",)),
+    Shelf(()),
+)
+_READERS = 4
+
+Step = tuple[str, int, int]
+_steps = st.lists(
+    st.tuples(
+        st.sampled_from(["add", "add", "delete", "both", "many", "read", "leave", "full", "drain", "time", "allow"]),
+        st.integers(0, 5),
+        st.integers(0, 6),
+    ),
+    max_size=40,
+)
+
+
+class Life:
+    """One run: the readers, and the steps that are carried out."""
+
+    def __init__(self, place: Library, *, changing: bool) -> None:
+        self.place = place
+        self.readers = [Reader(place, f"r{n}", _SHELVES[n]) for n in range(_READERS)]
+        self.changing = changing
+        self.made = 0
+
+    def _new_key(self, number: int) -> str:
+        self.made += 1
+        return f"{_PREFIXES[number % len(_PREFIXES)]}{self.made}"
+
+    async def step(self, what: str, one: int, other: int) -> None:
+        """Carry out a step."""
+        reader, alive = self.readers[one % _READERS], sorted(self.place.alive)
+        old = [(alive[other % len(alive)], False)] if alive else []
+        match what:
+            case "add":
+                await self.place.write((self._new_key(one), True), by=f"by{other}")
+            case "delete" if old:
+                await self.place.write(*old)
+            case "both":
+                await self.place.write((self._new_key(one), True), *old, (self._new_key(other), True))
+            case "many":
+                await self.place.write(*[(self._new_key(one + n), True) for n in range(30)])
+            case "read":
+                await reader.subscribe()
+                await reader.read()
+            case "leave":
+                reader.leave()
+            case "full" | "drain":
+                reader.socket.set_full(what == "full")
+                await settle()
+            case "time":
+                await self.place.pass_time(float(other), self.readers)
+            case "allow" if self.changing:
+                self.place.allow(reader.name, _SHELVES[other])
+                await reader.read()
+
+    async def end(self) -> None:
+        """Let everybody catch up, and compare."""
+        for _ in range(2):
+            for reader in self.readers:
+                await reader.read()
+                if reader.socket.full:
+                    reader.socket.set_full(False)
+                await reader.read()
+                await reader.subscribe()
+            await self.place.pass_time(6.0, self.readers)
+            for reader in self.readers:
+                await reader.read()
+        for reader in self.readers:
+            shelf = self.place.shelves[reader.name]
+            if not shelf.prefixes:
+                assert not reader.open
+                continue
+            assert reader.caught_up
+            head = self.place.log[-1][0] if self.place.log else 0
+            assert reader.held == self.place.seen_at(head, shelf)
+            assert reader.cursor.partition("~")[0].endswith(f":{head}")
+
+
+async def live(steps: Sequence[Step], *, changing: bool, tail_bytes_max: int) -> None:
+    """Carry out steps, and compare in the end."""
+    async with library(tail_bytes_max=tail_bytes_max) as place:
+        life = Life(place, changing=changing)
+        for what, one, other in steps:
+            await life.step(what, one, other)
+        await life.end()
+
+
+_BOUNDS = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+
+
+@pytest.mark.parametrize("tail_bytes_max", [300, 1_000_000])
+@_BOUNDS
+@given(_steps)
+def test_everybody_holds_what_his_view_shows(tail_bytes_max: int, steps: list[Step]) -> None:
+    asyncio.run(live(steps, changing=False, tail_bytes_max=tail_bytes_max))
+
+
+@pytest.mark.parametrize("tail_bytes_max", [300, 1_000_000])
+@_BOUNDS
+@given(_steps)
+def test_everybody_holds_what_he_may_see_now_however_grants_have_changed(
+    tail_bytes_max: int, steps: list[Step]
+) -> None:
+    asyncio.run(live(steps, changing=True, tail_bytes_max=tail_bytes_max))
