@@ -285,8 +285,11 @@ class Hub:
         if concern.is_nobody:
             return
         self._committer.revise(self._allowed_now)
-        for connection in [one for one in self.connections if concern.is_about(one.standing.principal)]:
-            connection.recheck(concern)
+        is_followed = any(concern.is_in(feed.store) for feed in self.feeds.all())
+        for connection in list(self.connections):
+            principal = connection.standing.principal
+            if concern.is_about(principal) and (is_followed or concern.changes_identity(principal)):
+                connection.recheck(concern)
         for waiting in list(self.waiting):
             waiting.recheck()
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from syncline_protocol.codec import encode_change
 from syncline_protocol.cursor import Seq
+from syncline_server.access.concern import NOTHING, Concern
 from syncline_server.access.grant import Grant, covers
 from syncline_server.accounts.entry import (
     Entry,
@@ -240,14 +241,29 @@ def test_an_end_that_passes_is_a_change_once() -> None:
     registry.apply(model.put(Token("t_1", "ada", "", "session", "hash", ("read",), 1, expires_ms=200)))
     version = registry.version
     assert [registry.expire(now_ms) for now_ms in (99, 100, 101, 199, 500, 501)] == [
-        False,
-        True,
-        False,
-        False,
-        True,
-        False,
+        None,
+        Concern.of_grant("everyone", "notes"),
+        None,
+        None,
+        Concern.of_users(["ada"]),
+        None,
     ]
     assert registry.version == version + 2
+
+
+def test_a_change_says_whom_it_is_about() -> None:
+    model, registry = Model(), Registry()
+    token = Token("t_1", "ada", "", "session", "hash", ("read",), 1)
+    grant = Grant("g_1", "group:poets", "notes", "reader", None, 1)
+    assert registry.apply(model.put(User("ada", "user", 1))) == Concern.of_users(["ada"])
+    assert registry.apply(model.put(token)) == NOTHING, "nobody has come with it yet"
+    assert registry.apply(model.put(msgspec.structs.replace(token, stores=("notes",)))) == Concern.of_users(["ada"])
+    assert registry.apply(model.put(Group("poets", 1, ("ada", "bob")))) == Concern.of_users(["ada", "bob"])
+    assert registry.apply(model.put(Group("poets", 1, ("bob", "cy")))) == Concern.of_users(["ada", "cy"])
+    assert registry.apply(model.put(grant)) == Concern.of_grant("group:poets", "notes")
+    assert registry.apply([*model.drop(grant), *model.drop(token)]) == Concern(
+        frozenset({"ada"}), frozenset({"poets"}), stores=None
+    )
 
 
 def test_a_record_with_members_of_a_later_version_is_understood_without_them() -> None:

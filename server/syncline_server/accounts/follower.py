@@ -41,8 +41,8 @@ class Follower:
     now_ms: the wall clock, in ms since 1970.
 
     `registry` is replaced when the log is folded anew. `listeners` are called, in the same turn, after each change of
-    what somebody may do; they must not raise. `concern` says then whom it is about. `checked_ms` is when the log was last
-    compared with.
+    what somebody may do; they must not raise. `concern` is whom that change is about. `checked_ms` is when the log was
+    last compared with.
     """
 
     def __init__(self, storage: Storage, *, now_ms: Callable[[], int]) -> None:

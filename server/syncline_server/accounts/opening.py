@@ -101,7 +101,7 @@ class AccountsOffice:
             self._hub = None
             raise
         hub.on_commit.append(directory.extend)
-        directory.listeners.append(hub.rights_changed)
+        directory.listeners.append(lambda: hub.rights_changed(directory.concern))
         # What other processes have written meanwhile.
         await directory.catch_up()
         if not directory.registry.has_admin:
