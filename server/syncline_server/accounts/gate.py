@@ -5,11 +5,13 @@ is for the operator's own function, if there is one. Whoever comes without any i
 is granted to everyone. What is refused is refused with one text for all reasons but the end of good credentials.
 """
 
+import asyncio
 import inspect
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from syncline_protocol.errors import RemoteProtocolError
+from syncline_protocol.errors import CloseCode, RemoteProtocolError
 from syncline_server.access.gate import Visitor, expired, unauthenticated
 from syncline_server.access.grant import EVERYONE
 from syncline_server.access.principal import ANONYMOUS, Principal
@@ -28,6 +30,9 @@ Authenticate = Callable[[str, Visitor], Principal | Awaitable[Principal | None] 
 
 #: A token that is longer is none of anybody's.
 _TOKEN_CHARS_MAX = 16 * 1024
+
+#: The operator's function has so long; a HELLO is not waited for any longer either.
+_AUTHENTICATE_TIMEOUT_S = 10.0
 
 #: Names of those whom an issuer vouches for; no account here can have one that begins so.
 _JWT_PREFIX = "jwt:"
@@ -107,11 +112,27 @@ class AccountsGate:
             return await self._prove_jwt(self._jwt, token, visitor)
         if self._authenticate is None:
             raise self._refused("unknown", visitor)
-        found = self._authenticate(token, visitor)
-        principal = await found if inspect.isawaitable(found) else found
+        principal = await self._ask_operator(self._authenticate, token, visitor)
         if principal is None:
             raise self._refused("unknown", visitor)
         return self._sound(principal)
+
+    async def _ask_operator(self, authenticate: Authenticate, token: str, visitor: Visitor) -> Principal | None:
+        """Call the operator's function. If it fails, or takes too long, nobody comes in."""
+        try:
+            async with asyncio.timeout(_AUTHENTICATE_TIMEOUT_S):
+                found = authenticate(token, visitor)
+                principal = await found if inspect.isawaitable(found) else found
+            if not isinstance(principal, Principal | None):
+                raise TypeError(f"authenticate returned a {type(principal).__name__}")
+        except Exception as error:
+            # Its text is the operator's, and easily has the token in it.
+            trace = "".join(traceback.format_exception(error)).replace(token or "[token]", "[token]")
+            self._log.error("authenticate_failed", trace=trace)
+            raise RemoteProtocolError(
+                "internal", "it could not be found out who this is", hint="try again", close=CloseCode.FAILED
+            ) from None
+        return principal
 
     async def _prove_jwt(self, verifier: TokenVerifier, token: str, visitor: Visitor) -> Principal:
         try:
@@ -121,7 +142,10 @@ class AccountsGate:
         except KeysUnavailable as error:
             self._log.error("issuer_keys_unavailable", reason=str(error))
             raise RemoteProtocolError(
-                "overloaded", "the issuer's keys cannot be had", hint="try again in a moment"
+                "overloaded",
+                "the issuer's keys cannot be had",
+                hint="try again in a moment",
+                close=CloseCode.OVERLOADED,
             ) from error
         except TokenRefused as error:
             raise self._refused(str(error), visitor) from error
