@@ -67,7 +67,12 @@ async def serve_websocket(
         return
     session = ServerSession(session_id=secrets.token_hex(8), server=server, now=hub.now())
     connection = Connection(session, hub, visitor, seat=seat, meter=meter())
-    await websocket.accept(subprotocol=SUBPROTOCOL)
+    try:
+        await websocket.accept(subprotocol=SUBPROTOCOL)
+    except BaseException:
+        # The client is gone already; from here on `Connection.lost` gives the place back.
+        seat.leave()
+        raise
     direct = cast(DirectWebSocket | None, websocket.scope.get("extensions", {}).get(EXTENSION))
     if direct is not None:
         await _serve_direct(websocket, connection, direct)
