@@ -24,6 +24,7 @@ from syncline_protocol.messages import (
     Error,
     Fetch,
     Fill,
+    Heads,
     Heartbeat,
     Hello,
     Live,
@@ -171,14 +172,17 @@ class Reader:
         self.refusals: list[str] = []
         self.caught_up = False
         self.open = False
-        self._reconciling: tuple[int, list[int]] | None = None
+        #: Seqs that a reconcile has listed and that have not come yet, and keys that were deleted meanwhile.
+        self.missing: set[int] = set()
+        self._gone: set[str] = set()
+        self._listed: list[int] = []
         self._shelf = shelf
         self._connect()
 
     def _connect(self) -> None:
         self.socket = _Socket(self.library, self.name)
         self.open = self.caught_up = False
-        self._reconciling = None
+        self._listed = []
 
     def stay(self) -> None:
         """Send a heartbeat."""
@@ -214,11 +218,7 @@ class Reader:
     def _take(self, message: ServerMessage) -> None:
         match message:
             case Subscribed(how=how, at=at):
-                self.how, self._shelf = how, self.library.shelves[self.name]
-                assert how in ("resume", "reconcile"), how
-                if self.cursor == "start":
-                    self.held.clear()
-                self.cursor = at
+                self._begin(how, at)
             case Live(upto=upto, seqs=seqs, last=last):
                 self._list(upto, seqs, last=last)
             case Fill(changes=changes, last=last):
@@ -226,28 +226,40 @@ class Reader:
             case Batch(from_=start, to=to, changes=changes):
                 self._follow(start, to, changes)
             case CaughtUp(at=at, count=count, digest=digest):
+                seen = self.library.seen_at(parse_cursor(at).seq, self._shelf)
+                assert (count, digest) == (len(seen), digest_of(seen))
+                assert at == self.cursor
                 self.caught_up = True
-                self._compare(at)
-                assert count == len(self.held)
-                assert digest == digest_of(self.held)
+                self._compare()
             case Behind():
                 self.caught_up = False
             case Ended(reason=reason, at=at):
                 self.ends.append(reason)
+                assert at is not None
                 self.open = self.caught_up = False
-                self._reconciling = None
-                assert at is None or parse_cursor(at).seq >= 0
+                self._listed = []
             case Error(code=code):
                 self.refusals.append(code)
                 self.open = False
-            case Welcome():
+            case Welcome() | Heads():
                 pass
             case _:
-                pass
+                raise AssertionError(message)
+
+    def _begin(self, how: str, at: str) -> None:
+        self.how, self._shelf = how, self.library.shelves[self.name]
+        assert how in ("resume", "reconcile"), how
+        if how == "reconcile":
+            # The position is only reached when it is known what lives there.
+            self.missing.clear()
+            return
+        if self.cursor == "start":
+            self.held.clear()
+        self.cursor = at
+        self._fetch()
 
     def _follow(self, start: str, to: str, changes: tuple[Change, ...]) -> None:
         assert start == self.cursor, "batches tile"
-        assert self._reconciling is None, "what is listed comes first"
         last, end = parse_cursor(start).seq, parse_cursor(to).seq
         for change in changes:
             assert last < change.seq <= end
@@ -256,39 +268,46 @@ class Reader:
                 self.held[change.key] = change.seq
             else:
                 # In a catch-up of several pieces its ADD may have been left out.
-                assert change.key in self.held or not self.caught_up
+                assert change.key in self.held or self.missing or not self.caught_up
                 self.held.pop(change.key, None)
+                self._gone.add(change.key)
         self.cursor = to
-        if self.caught_up:
-            self._compare(to)
+        self._compare()
 
-    def _compare(self, at: str) -> None:
-        assert self.held == self.library.seen_at(parse_cursor(at).seq, self._shelf)
-        assert at == self.cursor
+    def _compare(self) -> None:
+        """Compare what he holds, if that is to be consistent now."""
+        if self.caught_up and not self.missing:
+            assert self.held == self.library.seen_at(parse_cursor(self.cursor).seq, self._shelf)
 
     # --- reconcile ---
 
     def _list(self, upto: str, seqs: str, *, last: bool) -> None:
-        position = parse_cursor(upto).seq
-        _, listed = self._reconciling or (position, [])
-        listed = listed + [seq for first, end in parse_ranges(seqs, ranges_max=10_000) for seq in range(first, end + 1)]
-        self._reconciling = position, listed
+        ranges = parse_ranges(seqs, ranges_max=10_000)
+        self._listed += [seq for first, end in ranges for seq in range(first, end + 1)]
         if not last:
             return
+        position, listed = parse_cursor(upto).seq, set(self._listed)
         wanted = self.library.seen_at(position, self._shelf)
-        assert listed == sorted(wanted.values()), "exactly the records that he may see now"
-        self.held = {key: seq for key, seq in self.held.items() if seq > position or seq in listed}
-        missing = sorted(set(listed) - set(self.held.values()))
-        if missing:
-            self.socket.send(Fetch(1, format_ranges([(Seq(seq), Seq(seq)) for seq in missing])))
-        else:
-            self._reconciling = None
+        assert self._listed == sorted(wanted.values()), "exactly the records that he may see now"
+        self.held = {key: seq for key, seq in self.held.items() if seq in listed}
+        self.missing = listed - set(self.held.values())
+        self._listed, self.cursor = [], upto
+        self._fetch()
+
+    def _fetch(self) -> None:
+        self._gone.clear()
+        if self.missing:
+            seqs = [(Seq(seq), Seq(seq)) for seq in sorted(self.missing)]
+            self.socket.send(Fetch(1, format_ranges(seqs)))
 
     def _fill(self, changes: tuple[Change, ...], *, last: bool) -> None:
         for change in changes:
-            self.held[change.key] = change.seq
+            assert change.seq in self.missing
+            if change.key not in self._gone:
+                self.held[change.key] = change.seq
         if last:
-            self._reconciling = None
+            self.missing.clear()
+            self._compare()
 
 
 def digest_of(held: dict[str, int]) -> str:
