@@ -141,7 +141,7 @@ class Connection:
             self.flush()
             return
         event = self.session.receive(payload, self.hub.now())
-        if event is None or not self._is_within_rate(event, len(payload)):
+        if not self._is_within_rate(event, len(payload)) or event is None:
             self.flush()
         elif type(event) is WriteRequested:
             self._write(event, len(payload))
@@ -176,7 +176,7 @@ class Connection:
         self.session.wrote([WriteResult(request_id, "retry", code="rate_limited", message=message, after_ms=after_ms)])
         self.flush()
 
-    def _is_within_rate(self, event: ServerEvent, size: int) -> bool:
+    def _is_within_rate(self, event: ServerEvent | None, size: int) -> bool:
         """Take note of a message; answer it, if there were too many."""
         if self._meter is None:
             return True
@@ -184,6 +184,9 @@ class Connection:
         if not wait_s:
             return True
         message = "too many messages in a short time"
+        if self._meter.is_flooded:
+            self.session.close(CloseCode.RATE_LIMITED, message)
+            return False
         match event:
             case WriteRequested(request_id):
                 self._put_off(request_id, wait_s, message)
@@ -192,8 +195,6 @@ class Connection:
             case _:
                 # What ends something, or keeps the connection, costs little and is never put off.
                 return True
-        if self._meter.is_flooded:
-            self.session.close(CloseCode.RATE_LIMITED, message)
         return False
 
     def on_full(self) -> None:

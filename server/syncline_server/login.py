@@ -92,7 +92,7 @@ class Login:
     later: carries out what has to wait.
     """
 
-    __slots__ = ("_done", "_hub", "_later", "_seat", "_session", "_standing", "_visitor")
+    __slots__ = ("_done", "_hub", "_is_busy", "_later", "_seat", "_session", "_standing", "_visitor")
 
     def __init__(
         self,
@@ -110,6 +110,7 @@ class Login:
         self._standing = standing
         self._visitor = visitor
         self._seat = seat
+        self._is_busy = False
         self._done = done
         self._later = later
 
@@ -153,8 +154,12 @@ class Login:
             self._done(False)
 
     def authenticate(self, token: str) -> None:
-        """Answer AUTH."""
-        self._later(self._authenticate(token))
+        """Answer AUTH. To look at credentials may cost a lot, so a client has one attempt under way at a time."""
+        if self._is_busy:
+            self._refuse_auth(RemoteProtocolError("rate_limited", "the AUTH before is not answered yet"))
+        else:
+            self._is_busy = True
+            self._later(self._authenticate(token))
 
     async def _authenticate(self, token: str) -> None:
         gate, standing = self._hub.gate, self._standing
@@ -163,12 +168,17 @@ class Login:
             if principal.name != standing.principal.name:
                 raise RemoteProtocolError("forbidden", "these are the credentials of another user", hint="connect anew")
         except RemoteProtocolError as error:
-            if self._session.close_code is None:
-                self._hub.counts.errors_sent[error.code] += 1
-                self._session.refuse_auth(error)
-                self._done(False)
+            self._refuse_auth(error)
             return
+        finally:
+            self._is_busy = False
         if self._session.close_code is None:
             standing.become(principal, self._hub.now_ms())
             self._session.authenticated(principal.name, principal.expires_ms)
             self._done(True)
+
+    def _refuse_auth(self, error: RemoteProtocolError) -> None:
+        if self._session.close_code is None:
+            self._hub.counts.errors_sent[error.code] += 1
+            self._session.refuse_auth(error)
+            self._done(False)

@@ -59,7 +59,11 @@ async def _carry_out(api: Api, operation: Operation, request: Request) -> Respon
     if api.hub.draining and not operation.always:
         raise Refusal("drain", "the server is shutting down", hint="come back in a few seconds")
     visitor = visitor_of(request)
-    principal = await _who(api, operation, visitor)
+    try:
+        principal = await _who(api, operation, visitor)
+    except RemoteProtocolError:
+        api.check_rate(ANONYMOUS, visitor)
+        raise
     api.check_rate(principal, visitor)
     call = Call(api, request, _query_of(operation, request), visitor, principal, operation.action)
     store = call.store if "store" in request.path_params else None

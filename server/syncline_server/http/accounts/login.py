@@ -36,6 +36,7 @@ async def _verified(call: Call, name: str, password: str) -> str:
     accounts, address = call.accounts, address_of(call)
     wait_s = accounts.throttle.attempt(address, name[:_NAME_CHARS_MAX], call.hub.now())
     if wait_s > 0:
+        call.hub.counts.refused["login"] += 1
         raise too_often(wait_s, "too many attempts to log in")
     user = accounts.directory.registry.active_user(name)
     password_hash: str | None = None if user is None else user.password_hash
