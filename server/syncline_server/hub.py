@@ -289,9 +289,17 @@ class Hub:
         for connection in list(self.connections):
             principal = connection.standing.principal
             if concern.is_about(principal) and (is_followed or concern.changes_identity(principal)):
-                connection.recheck(concern)
+                self._recheck_rights(connection, concern)
         for waiting in list(self.waiting):
             waiting.recheck()
+
+    def _recheck_rights(self, connection: Connection, concern: Concern) -> None:
+        try:
+            connection.recheck(concern)
+        except Exception:
+            # A mistake on one connection must leave neither it nor those behind it what they may not have.
+            self.log.exception("recheck_failed", session=connection.session.session_id)
+            connection.transport.abort()
 
     def _allowed_now(self, transaction: Transaction, writer: Writer) -> Transaction | StoreUnknown:
         """Judge again a write that waits for its commit."""
