@@ -285,7 +285,7 @@ class Guarded:
         await self.directory.open()
         self.hub.on_commit.append(self.directory.extend)
         if self._tells:
-            self.directory.listeners.append(self.hub.rights_changed)
+            self.directory.listeners.append(lambda: self.hub.rights_changed(self.directory.concern))
 
     def tick(self, seconds: float = 0.0) -> None:
         """Let time pass, and do what the second hand does without other processes."""
