@@ -31,8 +31,8 @@ class Meter:
             self._early += 1
             return wait_s
         self._early = 0
-        self._messages.take(1, now)
-        self._bytes.take(size, now)
+        self._messages.take_at_once(1)
+        self._bytes.take_at_once(size)
         return 0.0
 
     @property

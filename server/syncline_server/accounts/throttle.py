@@ -48,6 +48,10 @@ class TokenBucket:
         wait = (min(n, self.burst) - self._tokens) / self.rate_per_s
         return wait if wait > _NO_WAIT_S else 0.0
 
+    def take_at_once(self, n: float) -> None:
+        """Take `n` tokens, of which `wait_s` has just said that they are there."""
+        self._tokens -= n
+
     def give_back(self, n: float) -> None:
         """Put `n` tokens back that turned out not to count."""
         self._tokens = min(self.burst, self._tokens + n)
