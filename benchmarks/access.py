@@ -252,8 +252,8 @@ class _Changes:
         return {
             "a new token": self._measure(lambda: self._server.new_token("reader0")),
             "revoked: one user's grant": self._revocations("user:reader0", STORE),
-            "revoked: everybody's grant for another store": self._revocations("everyone", "other"),
-            "revoked: a second grant for all of them": self._revocations("everyone", STORE),
+            "revoked: a grant to everyone for another store": self._revocations("everyone", "other"),
+            "everybody judged anew": self._revocations("everyone", STORE),
         }
 
     def _revocations(self, to: str, store: str) -> list[float]:
