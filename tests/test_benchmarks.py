@@ -1,5 +1,6 @@
 """Every benchmark works. Its figures are not looked at: a test machine is busy with other things."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from benchmarks.__main__ import BENCHMARKS
 from benchmarks.load import Channel, Load, LoadError
 from benchmarks.report import Histogram, Line, at_least, at_most, table
 from benchmarks.subscriber import Meaning, Swarm
-from benchmarks.wire import adds, masked, writes
+from benchmarks.wire import HELLO, adds, hello, masked, seq_of, writes
 
 ROOT = Path(__file__).parents[1]
 
@@ -65,7 +66,7 @@ def test_a_percentile_is_at_most_one_step_above_the_time_itself() -> None:
     assert 99 <= times.percentile_ms(99) <= 99 + Histogram.STEP_NS / 1e6
 
 
-@pytest.mark.parametrize("make", [adds(), writes(3)])
+@pytest.mark.parametrize("make", [adds(), adds("everything/"), writes(3)])
 def test_all_requests_of_a_kind_have_one_length_and_a_correct_header(make: object) -> None:
     assert callable(make)
     frames = [make(1_000_000_000 + number, number) for number in (0, 1, 999)]
@@ -73,6 +74,16 @@ def test_all_requests_of_a_kind_have_one_length_and_a_correct_header(make: objec
     for frame in frames:
         payload = frame[8:]
         assert frame == masked(payload)
+
+
+def test_who_logs_in_brings_his_token_with_hello() -> None:
+    frame = hello("syncline_p_abc")
+    assert frame == masked(frame[6:])
+    assert json.loads(frame[6:]) == {**json.loads(HELLO[6:]), "token": "syncline_p_abc"}
+
+
+def test_the_seq_of_a_cursor_is_found_in_a_view_too() -> None:
+    assert seq_of(b"abc:17") == seq_of(b"abc:17~0123456789ab") == 17
 
 
 class _Texts(Channel):
