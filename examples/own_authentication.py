@@ -28,12 +28,12 @@ USERS = {hash_of(key): name for name, _, key in (pair.partition("=") for pair in
 async def authenticate(token: str, visitor: Visitor) -> Principal | None:
     """Say who comes with a token that is none of Syncline's; None if nobody does.
 
-    No account of Syncline can have a name that begins with `jwt:`, so none can be taken for one of these users.
+    No account of Syncline can have a name that begins with `app:`, so none can be taken for one of these users.
     """
     name = USERS.get(hash_of(token))
     if name is None:
         return None
-    return Principal(f"jwt:{name}", "external", groups=frozenset({"jwt:members"}), is_admin=name == "root")
+    return Principal(f"app:{name}", "external", groups=frozenset({"app:members"}), is_admin=name == "root")
 
 
 sync = create_app(Settings(store="sqlite:///data/app.db"), authenticate=authenticate)

@@ -69,11 +69,11 @@ async def share_with_alice(url: str) -> None:
     """Create a store as the application and write to it as one of its users; another one must not see it."""
     async with syncline.connect(url, token="key-r") as root:
         await root.stores.create("notes")
-        await root.share("notes", "user:jwt:alice", "writer")
+        await root.share("notes", "user:app:alice", "writer")
     async with syncline.connect(url, token="key-a") as alice:
         await alice.add("notes", {"text": "hello"})
         async for change in alice.subscribe("notes", after="start"):
-            assert change.by == "jwt:alice"
+            assert change.by == "app:alice"
             break
     async with syncline.connect(url, token="key-b") as bob:
         with pytest.raises(syncline.SubscriptionRefused) as refused:

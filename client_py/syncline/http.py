@@ -42,6 +42,7 @@ class StoreInfo(msgspec.Struct, frozen=True):
         count: how many records live in it.
         digest: the digest of these, as in CAUGHT_UP.
         lineage: the history that `head` belongs to.
+        role: what we are there: `reader`, `writer` or `owner`; None where nobody has to log in.
     """
 
     name: str
@@ -52,6 +53,7 @@ class StoreInfo(msgspec.Struct, frozen=True):
     count: int = 0
     digest: str = ""
     lineage: str = ""
+    role: str | None = None
 
 
 class _StoreList(msgspec.Struct):

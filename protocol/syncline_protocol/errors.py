@@ -77,7 +77,7 @@ ERROR_CODES: dict[str, ErrorRule] = {
     "quota_exceeded": ErrorRule("the change would exceed what the grant allows to keep here", False, 403),
     "rate_limited": ErrorRule("too many requests or attempts in a short time", True, 429),
     "token_in_url": ErrorRule("credentials were sent in a URL, where logs and histories keep them", False, 400),
-    "name_taken": ErrorRule("an account or group has this name, or had it once", False, 409),
+    "name_taken": ErrorRule("somebody or something else has this name, or an account had it once", False, 409),
     "account_unknown": ErrorRule("there is no such user, group, token, grant or invitation", False, 404),
     "account_invalid": ErrorRule("a name, password or other field breaks the rules for accounts", False, 400),
     "invitation_invalid": ErrorRule("the invitation is unknown, used up, expired or taken back", False, 404),

@@ -76,7 +76,8 @@ def _greet(url: str, settings: Settings, setup_code: str | None) -> None:
     first = f"{command} tail {store}" if settings.demo else f"{command} stores create {store}"
     click.echo(f"Syncline is ready at {url}  (stores in {settings.store}; Ctrl-C stops it)")
     if setup_code is not None:
-        click.echo("Nobody can log in yet. Make the first administrator: open")
+        nobody = "" if settings.rescue else "Nobody can log in yet. "
+        click.echo(f"{nobody}Make {'another' if settings.rescue else 'the first'} administrator: open")
         click.echo(f"  {url}/#setup={setup_code}")
         click.echo("or run this in another terminal; the code is good once, until the server stops:")
         click.echo(f"  {command} setup {setup_code}")

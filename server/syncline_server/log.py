@@ -6,6 +6,7 @@ is cut and escaped. uvicorn's own records go through the same renderer.
 
 import logging
 import logging.config
+import re
 import sys
 from typing import Literal
 
@@ -71,6 +72,7 @@ def configure_logging(log_format: LogFormat, level: str) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
+                _without_controls,
                 renderer,
             ],
             foreign_pre_chain=shared,
@@ -82,3 +84,18 @@ def configure_logging(log_format: LogFormat, level: str) -> None:
     # One line for each HTTP request or accepted socket would drown the rest; metrics count them.
     for name in ("uvicorn.access", "uvicorn.error"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+#: What a terminal may take as a command, or a viewer as the end of a line, but line feed and tab; or turns text around.
+_CONTROLS = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069]")
+
+
+def _without_controls(
+    logger: structlog.types.WrappedLogger, name: str, event: structlog.types.EventDict
+) -> structlog.types.EventDict:
+    """Escape control characters where the renderers leave text as it is; fields they quote themselves."""
+    for key in ("event", "exception"):
+        text = event.get(key)
+        if isinstance(text, str):
+            event[key] = _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return event

@@ -51,6 +51,9 @@ class Settings:
     auth: str = _setting(
         "accounts", "accounts: everybody has to log in; none: nobody has to, on an address of this machine only"
     )
+    rescue: bool = _setting(
+        False, "Print a link with which another administrator is made, once, for who has lost the password of the last"
+    )
     host: str = _setting("127.0.0.1", "Address to listen on; another than loopback needs --proxies or --insecure")
     port: int = _setting(7171, "Port to listen on; 0 takes a free one")
     insecure: bool = _setting(

@@ -31,7 +31,7 @@ def visitor_of(connection: HTTPConnection) -> Visitor:
     """Return who knocks.
 
     Raises:
-        RemoteProtocolError: `token_in_url`, or `unauthenticated` for an `Authorization` header of another kind.
+        RemoteProtocolError: `token_in_url`.
     """
     ticket = _ticket_in(connection.query_params)
     client = connection.client
@@ -58,11 +58,8 @@ def _bearer(header: str | None) -> str | None:
     if header is None:
         return None
     scheme, _, token = header.partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
-        raise RemoteProtocolError(
-            "unauthenticated", "the Authorization header is of another kind", hint="send `Authorization: Bearer TOKEN`"
-        )
-    return token.strip()
+    # One of another kind is a proxy's affair, which asks for a password of its own and passes it on.
+    return token.strip() or None if scheme.lower() == "bearer" else None
 
 
 def _cookie(connection: HTTPConnection) -> str | None:
@@ -71,7 +68,9 @@ def _cookie(connection: HTTPConnection) -> str | None:
         return None
     headers, origin = connection.headers, connection.headers.get("origin")
     if origin is not None:
-        return text if origin_allowed(origin, headers.get("host")) else None
+        # The page may have come over TLS to a proxy that nobody has named to us, but never without it to where TLS is.
+        downgraded = connection.url.scheme in ("https", "wss") and origin.lower().startswith("http:")
+        return text if origin_allowed(origin, headers.get("host")) and not downgraded else None
     # A page's own GET has no Origin; a browser that is new enough says where it came from.
     method = connection.scope.get("method", "")
     same = headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")

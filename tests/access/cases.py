@@ -89,7 +89,9 @@ def may_delete(principal: Principal, store: str, granted: list[Grant], key: str,
     if principal.kind == "open" or (principal.is_admin and uses(principal, store) and "write" in principal.scopes):
         return True
     return any(
-        not grant.limits.add_only and (not grant.limits.own_only or added_by == principal.name)
+        not grant.limits.add_only
+        and _begins(key, grant.limits.read_prefix)
+        and (not grant.limits.own_only or added_by == principal.name)
         for grant in _writing(principal, store, granted, key)
     )
 
@@ -101,8 +103,7 @@ def _writing(principal: Principal, store: str, granted: list[Grant], key: str) -
         grant
         for grant in granted
         if grant.role in ("writer", "owner")
-        and _begins(key, grant.limits.key_prefix)
-        and _begins(key, grant.limits.read_prefix)
+        and _begins(key, grant.limits.read_prefix if grant.limits.key_prefix is None else grant.limits.key_prefix)
         and (principal.name is not None or not _counts(grant.limits))
     ]
 

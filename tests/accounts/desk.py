@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
 from syncline_server.access.authority import Authority
-from syncline_server.accounts.accounts import Accounts
+from syncline_server.accounts.accounts import Accounts, SetupCode
 from syncline_server.accounts.audit import AuditLog
 from syncline_server.accounts.directory import Directory
 from syncline_server.accounts.gate import AccountsGate
@@ -57,7 +57,7 @@ class Desk:
             Tickets(hub.now_ms, office.mint),
             LoginGuard(),
             oidc,
-            hash_secret(self.setup_code),
+            SetupCode(hash_secret(self.setup_code)),
         )
         self.document = Document(openapi_document(ACCOUNTS, version="1"))
         self.app = self._app()

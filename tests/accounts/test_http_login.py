@@ -6,6 +6,7 @@ import pytest
 
 from syncline_server.access.principal import Principal
 from syncline_server.accounts.plans.users import UserChange
+from syncline_server.accounts.secret import hash_secret
 
 from .desk import PASSWORD, Desk, Person, desk
 
@@ -190,3 +191,16 @@ async def test_a_ticket_is_for_who_asked_on_the_page_that_asked(server: Desk) ->
     for _ in range(99):
         (await ada.post("tickets")).ok(201)
     (await ada.post("tickets")).refused(429, "rate_limited")
+
+
+async def test_who_lost_the_last_password_makes_another_administrator_with_a_code_that_is_good_once(
+    server: Desk,
+) -> None:
+    await server.admin()
+    body = {"code": server.setup_code, "user": "saviour", "password": PASSWORD}
+    assert (await server.person().post("setup", body)).json["code"] == "forbidden"
+    server.accounts.setup.is_rescue = True
+    server.accounts.setup.hash = hash_secret(server.setup_code)
+    (await server.person().post("setup", body)).ok(201)
+    assert server.accounts.directory.registry.users["saviour"].is_admin
+    assert (await server.person().post("setup", {**body, "user": "thief"})).json["code"] == "forbidden"

@@ -191,7 +191,7 @@ async def test_one_look_at_new_credentials_is_under_way_at_a_time() -> None:
         asked.append(token)
         if len(asked) > 1:
             await held.wait()
-        return Principal("ext", "external")
+        return Principal("app:ext", "external")
 
     async with guarded(authenticate=authenticate) as world:
         await world.grant("everyone", role="reader")

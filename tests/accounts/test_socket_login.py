@@ -289,7 +289,7 @@ async def test_who_cannot_be_proved_within_the_deadline_of_hello_is_closed() -> 
 
 
 def _known(token: str, visitor: Visitor) -> Principal | None:
-    return Principal("ext", "external") if token == "operator-token" else None
+    return Principal("app:ext", "external") if token == "operator-token" else None
 
 
 async def _known_later(token: str, visitor: Visitor) -> Principal | None:
@@ -300,7 +300,7 @@ async def _known_later(token: str, visitor: Visitor) -> Principal | None:
 @pytest.mark.parametrize("authenticate", [_known, _known_later])
 async def test_the_operators_function_says_who_comes(authenticate: Any) -> None:
     async with guarded(authenticate=authenticate) as world:
-        assert _user(await _greeted(world.peer("operator-token"))) == "ext"
+        assert _user(await _greeted(world.peer("operator-token"))) == "app:ext"
         peer = world.peer("another one")
         await turns(10)
         assert peer.closed_with == 4503

@@ -210,8 +210,10 @@ class FakeServer:
         return self._log_in(body["user"], body["password"])
 
     def _list_stores(self, request: Request, _: Body) -> Body:
-        names = self.stores if self._user_of(request) else self.public
-        return {"stores": [_store_of(name, self.stores[name]) for name in sorted(names)]}
+        is_user = bool(self._user_of(request))
+        names = self.stores if is_user else self.public
+        role = "owner" if is_user else "reader"
+        return {"stores": [{**_store_of(name, self.stores[name]), "role": role} for name in sorted(names)]}
 
     def _put_user(self, request: Request, body: Body) -> Body:
         name = request.path_params["name"]

@@ -398,3 +398,13 @@ def test_the_description_names_file_version_and_durability(path: Path) -> None:
     assert sqlite3.sqlite_version in description
     assert "synchronous=FULL" in description
     assert ("WAL-reset bug" in description) is sqlite_wal_bug(sqlite3.sqlite_version_info)
+
+
+async def test_a_new_file_is_its_owners_alone(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    storage = SqliteStorage(path)
+    await storage.open()
+    await storage.create("notes", 0)
+    modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.glob("s.db*") if "lock" not in file.name}
+    await storage.close()
+    assert modes == {"s.db": 0o600, "s.db-wal": 0o600, "s.db-shm": 0o600}

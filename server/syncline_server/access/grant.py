@@ -19,7 +19,8 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 class GrantLimits(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """What narrows a grant.
 
-    `key_prefix`: only keys that begin so may be written; `read_prefix`: only records whose keys begin so are seen;
+    `key_prefix`: only keys that begin so may be written; `read_prefix`: only records whose keys begin so are seen, and
+    only such are written if there is no `key_prefix`, and deleted whether there is one or not;
     `add_only`: nothing may be deleted; `own_only`: only what he added may be deleted. `records_max` and `bytes_max`
     bound the live records that he has added and their keys and values in UTF-8; `writes_per_s` his writes.
     """

@@ -14,7 +14,7 @@ import msgspec
 from syncline_protocol.messages import OpResult
 from syncline_protocol.transaction import Op, Quota, Transaction
 
-from .grant import Grant, GrantLimits, covers
+from .grant import Grant, GrantLimits, Role, covers
 from .principal import Principal
 from .view import FULL, View
 
@@ -44,6 +44,13 @@ class Rights:
     is_stale: bool = field(default=False, compare=False)
 
     @property
+    def role(self) -> Role | msgspec.UnsetType:
+        """What he is in this store; nothing where nobody has to log in."""
+        if self is OPEN_RIGHTS or self.view is None:
+            return msgspec.UNSET
+        return "owner" if self.is_owner else "writer" if self.may_write else "reader"
+
+    @property
     def may_write(self) -> bool:
         """Whether some change is allowed."""
         return bool(self.writes)
@@ -60,15 +67,22 @@ class Rights:
     def _guard(self, op: Op) -> Op:
         only_by: str | None = None
         for limits in self.writes:
-            if limits.key_prefix is not None and not op.key.startswith(limits.key_prefix):
+            if not _begins(op.key, limits.key_prefix):
                 continue
-            if op.value is not None or not (limits.add_only or limits.own_only):
+            if op.value is not None:
                 return op
-            if not limits.add_only:
-                only_by = self.by
+            if limits.add_only or not _begins(op.key, limits.read_prefix):
+                continue
+            if not limits.own_only:
+                return op
+            only_by = self.by
         if only_by is not None:
             return msgspec.structs.replace(op, only_by=only_by)
         return msgspec.structs.replace(op, fault=_DENIED)
+
+
+def _begins(key: str, prefix: str | None) -> bool:
+    return prefix is None or key.startswith(prefix)
 
 
 #: A grant without limits on what may be written; quotas are the log's affair.
@@ -125,14 +139,11 @@ def _may_write(principal: Principal, grant: Grant) -> bool:
 def _without_bounds(limits: GrantLimits) -> GrantLimits:
     """Keep what decides on single ops: where, and what may be deleted.
 
-    What is outside of what he sees may not be written either, or the answers would tell what is there.
+    Who sees a part only writes to that part only, as the answers tell what is there; unless he is granted another part
+    to write to, as for a mailbox. What he does not see he never deletes.
     """
-    prefixes = [prefix for prefix in (limits.key_prefix, limits.read_prefix) if prefix is not None]
-    longest = max(prefixes, key=len, default=None)
-    if longest is not None and not all(longest.startswith(prefix) for prefix in prefixes):
-        # The two have no key in common.
-        return GrantLimits(key_prefix="\0", add_only=True)
-    return GrantLimits(key_prefix=longest, add_only=limits.add_only, own_only=limits.own_only)
+    where = limits.read_prefix if limits.key_prefix is None else limits.key_prefix
+    return GrantLimits(where, limits.read_prefix, limits.add_only, limits.own_only)
 
 
 def _quota_of(writing: Sequence[GrantLimits]) -> Quota | None:

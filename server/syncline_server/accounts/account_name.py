@@ -6,22 +6,31 @@ or a log line. A name is never used again: what is written down of it stays true
 
 import re
 
+import msgspec
+
 from syncline_protocol.errors import RemoteProtocolError
 from syncline_protocol.values import check_store_name
 from syncline_server.access.grant import EVERYONE
 
 from .error import AccountError
 
-__all__ = ["EXTERNAL", "TITLE_CHARS_MAX", "check_account_name", "check_grantee", "check_pattern", "check_title"]
+__all__ = [
+    "TITLE_CHARS_MAX",
+    "check_account_name",
+    "check_grantee",
+    "check_pattern",
+    "check_title",
+    "is_external",
+]
 
-#: What names of users and groups that an issuer vouches for begin with. No account can have such a name.
-EXTERNAL = "jwt:"
+#: Names of users and groups that others vouch for: who does, a colon, and what they say. No account has such a name.
+_EXTERNAL = re.compile(r"[a-z][a-z0-9-]{0,15}:.+", re.ASCII | re.DOTALL)
 
 #: A title is shown in one line of a list.
 TITLE_CHARS_MAX = 128
 
-#: The subject of a token has at most 255 characters (OpenID Connect Core 1.0, 2).
-_EXTERNAL_CHARS_MAX = 255
+#: The author of a change stands in its text, which has to fit into a frame beside the largest value.
+_EXTERNAL_BYTES_MAX = 78
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,63}", re.ASCII)
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -54,11 +63,16 @@ def check_grantee(to: str) -> tuple[str, str]:
         raise AccountError(
             "account_invalid", f"{to[:80]!r} is no grantee", hint="use user:NAME, group:NAME or everyone"
         )
-    if not name.startswith(EXTERNAL):
+    if not is_external(name):
         return kind, check_account_name(name, kind)
-    if len(name) - len(EXTERNAL) not in range(1, _EXTERNAL_CHARS_MAX + 1) or _CONTROL.search(name):
-        raise AccountError("account_invalid", f"{to[:80]!r} is no grantee")
     return kind, name
+
+
+def is_external(name: str) -> bool:
+    """Return whether somebody or a group that others vouch for may be called so: `jwt:SUBJECT`, `app:NAME`."""
+    if not _EXTERNAL.fullmatch(name) or _CONTROL.search(name):
+        return False
+    return len(msgspec.json.encode(name)) - 2 <= _EXTERNAL_BYTES_MAX
 
 
 def check_pattern(store: str) -> str:

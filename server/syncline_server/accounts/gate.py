@@ -17,6 +17,7 @@ from syncline_server.access.grant import EVERYONE
 from syncline_server.access.principal import ANONYMOUS, Principal
 from syncline_server.log import Log
 
+from .account_name import is_external
 from .directory import Directory
 from .identity import TokenFault
 from .jwt import JwtIdentity, KeysUnavailable, TokenExpired, TokenRefused
@@ -36,9 +37,6 @@ _AUTHENTICATE_TIMEOUT_S = 10.0
 
 #: Names of those whom an issuer vouches for; no account here can have one that begins so.
 _JWT_PREFIX = "jwt:"
-
-#: The author of a change stands in its text, which has to fit into a frame with the largest value.
-_NAME_BYTES_MAX = 78
 
 
 class TokenVerifier(Protocol):
@@ -156,8 +154,10 @@ class AccountsGate:
         )
 
     def _sound(self, principal: Principal) -> Principal:
-        if principal.kind != "external" or not principal.name or len(principal.name.encode()) > _NAME_BYTES_MAX:
-            self._log.error("identity_unusable", kind=principal.kind)
+        names = (principal.name or "", *principal.groups)
+        if principal.kind != "external" or not all(map(is_external, names)):
+            # A bare name could be that of an account here, with all that is granted to it.
+            self._log.error("identity_unusable", kind=principal.kind, hint="names are like app:alice")
             raise unauthenticated()
         if principal.expires_ms is not None and principal.expires_ms <= self._now_ms():
             raise expired()

@@ -17,7 +17,7 @@ from syncline_server.log import Log
 from syncline_server.settings import Settings, SettingsError
 from syncline_server.storage.base import Storage, StorageError
 
-from .accounts import Accounts
+from .accounts import Accounts, SetupCode
 from .audit import AuditLog
 from .directory import Directory
 from .error import AccountError
@@ -72,7 +72,7 @@ class AccountsOffice:
             tickets,
             LoginGuard(),
             _oidc_of(settings),
-            hash_secret(code),
+            SetupCode(hash_secret(code), settings.rescue),
             round(settings.session_days * 24 * 3600 * 1000),
             knows_all=authenticate is None and self._jwt is None,
         )
@@ -104,7 +104,7 @@ class AccountsOffice:
         directory.listeners.append(lambda: hub.rights_changed(directory.concern))
         # What other processes have written meanwhile.
         await directory.catch_up()
-        if not directory.registry.has_admin:
+        if self.accounts.setup.is_rescue or not directory.registry.has_admin:
             self.setup_code = self._code
 
     async def close(self) -> None:

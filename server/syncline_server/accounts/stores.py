@@ -44,7 +44,7 @@ async def _create(
         raise taken
     if not rights.is_owner and _owned_count(directory.registry, principal) >= _STORES_PER_USER_MAX:
         raise RemoteProtocolError("quota_exceeded", f"a user may own {_STORES_PER_USER_MAX} stores", hint="drop one")
-    await accounts.audit.record("store.create", actor=principal.name, subject=store, address=address)
+    await accounts.note("store.create", principal, store, address)
     if rights.is_owner:
         return (await hub.create(store))[0]
     await directory.remove_store_grants(store)
@@ -78,14 +78,12 @@ def _owned_count(registry: Registry, principal: Principal) -> int:
 async def drop_owned(hub: Hub, accounts: Accounts, store: str, principal: Principal, address: str) -> StoreInfo:
     """Drop a store for somebody who may, with the grants for it. Raises StorageError."""
     await hub.storage.info(store)
-    await accounts.audit.record("store.drop", actor=principal.name, subject=store, outcome="begun", address=address)
+    await accounts.note("store.drop", principal, store, address, outcome="begun")
     try:
         info = await hub.drop(store)
     except StorageError:
-        await accounts.audit.record(
-            "store.drop", actor=principal.name, subject=store, outcome="failed", address=address
-        )
+        await accounts.note("store.drop", principal, store, address, outcome="failed")
         raise
     await accounts.directory.remove_store_grants(store)
-    await accounts.audit.record("store.drop", actor=principal.name, subject=store, address=address)
+    await accounts.note("store.drop", principal, store, address)
     return info

@@ -76,7 +76,12 @@ class Tickets:
         return text, expires_ms if principal.expires_ms is None else min(expires_ms, principal.expires_ms)
 
     def redeem(self, text: str, origin: str | None) -> Principal | TicketFault:
-        """Return whose ticket it is, once. Whoever comes with it from another page has used it up as well."""
+        """Return whose ticket it is, once. Whoever comes with it from another page has used it up as well.
+
+        Args:
+            origin: of the page that comes with it; None for a program, and for what a page asks of its own server,
+                which a browser does without saying so.
+        """
         now_ms = self._now_ms()
         ticket = self._tickets.get(hash_secret(text))
         if ticket is None:
@@ -87,7 +92,7 @@ class Tickets:
         ends_ms = ticket.principal.expires_ms
         if ticket.expires_ms <= now_ms or (ends_ms is not None and ends_ms <= now_ms):
             return TicketFault.EXPIRED
-        if ticket.origin != origin:
+        if origin is not None and ticket.origin != origin:
             return TicketFault.ORIGIN
         return ticket.principal
 

@@ -64,7 +64,6 @@ const stores = new Stores(
 /** Show the stores to this session. */
 export function open(opened) {
   session = opened;
-  $("share").hidden = !session.canShare;
   $("empty-commands").textContent = shellCommands(session);
   $("create-open").hidden = !session.isOpen && !session.user;
   showView("loading");
@@ -117,7 +116,15 @@ function onStores(known) {
     showView("store");
     stores.choose(name);
   }
+  showRole();
   showFacts();
+}
+
+/** Offer what the session may do in the chosen store. Where nobody has to log in there are no roles. */
+function showRole() {
+  const { role } = stores.find(chosen);
+  $("share").hidden = !session.canShare || role !== "owner";
+  $("composer").hidden = role === "reader";
 }
 
 /** One of the pages about accounts. Its code is fetched when it is asked for. */
@@ -151,6 +158,7 @@ function choose(name) {
   stores.choose(name);
   composer.store = name;
   composer.reset();
+  showRole();
   $("fact-digest").textContent = "–";
   pace.clear();
   showView("store");

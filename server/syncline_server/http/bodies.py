@@ -13,6 +13,7 @@ from syncline_protocol.cursor import Cursor
 from syncline_protocol.digest import digest_text
 from syncline_protocol.limits import SEQ_MAX, Limits
 from syncline_protocol.messages import Change, Milliseconds, OpResult, Status, WireSeq, WriteOp
+from syncline_server.access.grant import Role
 from syncline_server.storage.base import Head, StoreInfo
 
 __all__ = [
@@ -79,7 +80,10 @@ class ServerBody(_Body, frozen=True):
 
 
 class StoreBody(_Body, frozen=True):
-    """A store. `count` and `digest` are of the live records at `head`, whose seq is `seq`."""
+    """A store. `count` and `digest` are of the live records at `head`, whose seq is `seq`.
+
+    `role` is what whoever asks is there, where one has to log in; grants may narrow it.
+    """
 
     name: str
     store_id: str
@@ -89,6 +93,7 @@ class StoreBody(_Body, frozen=True):
     count: Count
     digest: Digest
     lineage: str
+    role: Role | msgspec.UnsetType = msgspec.UNSET
 
 
 class StoresBody(_Body, frozen=True):
@@ -202,7 +207,7 @@ class Ready(_Body, frozen=True):
     reasons: tuple[str, ...]
 
 
-def store_body(info: StoreInfo, view: str | None = None) -> StoreBody:
+def store_body(info: StoreInfo, view: str | None = None, role: Role | msgspec.UnsetType = msgspec.UNSET) -> StoreBody:
     """Return a store as the routes show it; `view` is the token of the view in which its head is a cursor."""
     head = info.head
     return StoreBody(
@@ -214,6 +219,7 @@ def store_body(info: StoreInfo, view: str | None = None) -> StoreBody:
         head.count,
         digest_of(head),
         head.lineage.to_text(),
+        role,
     )
 
 

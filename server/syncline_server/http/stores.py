@@ -27,11 +27,13 @@ async def _list(call: Call) -> Response:
 
 async def _body(call: Call, info: StoreInfo, view: View) -> StoreBody:
     """Return what is told of a store: its count and digest are of what is seen of it."""
+    role = call.rights(info.name).role
     if view.is_whole:
-        return store_body(info)
+        return store_body(info, role=role)
     head = info.head
     summary = await call.hub.storage.summary(info.name, view.prefixes, head.seq)
-    return store_body(replace(info, head=replace(head, count=summary.count, digest=summary.digest)), view.token)
+    info = replace(info, head=replace(head, count=summary.count, digest=summary.digest))
+    return store_body(info, view.token, role)
 
 
 async def _create(call: Call) -> Response:
@@ -45,9 +47,8 @@ async def _create(call: Call) -> Response:
             return json_response(await _body(call, await call.hub.storage.info(store), rights.view))
     call.authorize(Action.CREATE, store)
     address = call.visitor.address
-    return json_response(
-        store_body(await create_owned(call.hub, call.accounts, store, principal, rights, address)), 201
-    )
+    info = await create_owned(call.hub, call.accounts, store, principal, rights, address)
+    return json_response(store_body(info, role="owner"), 201)
 
 
 async def _info(call: Call) -> Response:

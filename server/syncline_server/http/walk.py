@@ -37,9 +37,7 @@ async def _records(call: Call) -> Response:
         raise Refusal("bad_message", "limit and page belong to pages, not to streams")
     head = feed.tail.head
     if call.api.accounts is not None:
-        await call.api.accounts.audit.record(
-            "store.export", actor=call.principal.name, subject=feed.store, address=call.visitor.address
-        )
+        await call.api.accounts.note("store.export", call.principal, feed.store, call.visitor.address)
 
     async def lines(wait: Wait) -> AsyncGenerator[bytes, None]:
         after = Seq(0)
@@ -135,6 +133,7 @@ WALK: tuple[Operation, ...] = (
             "bad_message",
             "overloaded",
             "storage_unavailable",
+            "storage_full",
         ),
     ),
 )

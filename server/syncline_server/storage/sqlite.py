@@ -95,7 +95,10 @@ class SqliteStorage:
             raise StorageUnavailable(f"there is no directory {directory}", hint="make it, or mount its disk")
         if os.path.isdir(self._path):
             raise StorageUnavailable(f"{self._path} is a directory", hint="name a file in it")
-        return FileLock(self._path)
+        lock = FileLock(self._path)
+        # Hashes of passwords are in it: a new file is its owner's alone, and SQLite makes those beside it alike.
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        return lock
 
     async def _connect(self, *, must_checkpoint: bool) -> None:
         self._link = await Link.connect(partial(open_writer, self._path, must_checkpoint=must_checkpoint))

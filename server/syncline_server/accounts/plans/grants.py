@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from syncline_server.access.grant import EVERYONE, Grant, GrantLimits, covers
-from syncline_server.accounts.account_name import EXTERNAL, check_grantee, check_pattern
+from syncline_server.accounts.account_name import check_grantee, check_pattern, is_external
 from syncline_server.accounts.entry import Entry
 from syncline_server.accounts.error import AccountError
 from syncline_server.accounts.plan import Plan, drop, fitting, put
@@ -77,7 +77,7 @@ def check_role(role: str, limits: GrantLimits) -> None:
 
 
 def _exists(registry: Registry, kind: str, name: str) -> bool:
-    if kind == EVERYONE or name.startswith(EXTERNAL):
+    if kind == EVERYONE or is_external(name):
         return True
     return name in (registry.users if kind == "user" else registry.groups)
 
@@ -87,7 +87,7 @@ def is_owner(registry: Registry, name: str, pattern: str, now_ms: int) -> bool:
     user = registry.active_user(name)
     if user is not None and user.is_admin:
         return True
-    known = user is not None or name.startswith(EXTERNAL)
+    known = user is not None or is_external(name)
     return known and owns(registry, name, registry.groups_of(name), pattern, now_ms)
 
 

@@ -103,7 +103,11 @@ async def _setup(call: Call) -> Response:
     hashed = await new_hash(call, body.password, body.user)
     assert hashed is not None
     change = accounts.directory.noting(noted(call, "setup.done", body.user, actor=body.user))
-    await change.add_first_admin(body.user, hashed)
+    if accounts.setup.is_rescue:
+        await change.add_user(body.user, password_hash=hashed, is_admin=True)
+    else:
+        await change.add_first_admin(body.user, hashed)
+    accounts.setup.spend()
     token, secret = await begin_session(call, body.user, hashed)
     return session_answer(call, token, secret, cookie=body.cookie, status=201)
 

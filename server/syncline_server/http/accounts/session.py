@@ -20,9 +20,7 @@ __all__ = ["begin_session", "end_cookie", "session_answer", "set_cookie"]
 _TITLE_CHARS = 100
 
 
-async def begin_session(
-    call: Call, user: str, proof: Proof, action: str = "login.ok", **detail: str
-) -> tuple[Token, str]:
+async def begin_session(call: Call, user: str, proof: Proof, **detail: str) -> tuple[Token, str]:
     """Begin a session of a user who has just proved who he is. Returns the token and its text."""
     directory = call.accounts.directory
     title = "".join(c for c in call.request.headers.get("user-agent", "") if c.isprintable())[:_TITLE_CHARS]
