@@ -1,5 +1,6 @@
 """Everything that can be under way when somebody loses his access: each phase brings a trial into it and says so."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -16,23 +17,32 @@ __all__ = ["PHASES", "QUIET", "UNFOLLOWED"]
 Phase = Callable[[Trial], Awaitable[None]]
 
 
+async def _until(condition: Callable[[], bool]) -> None:
+    """Return when the phase is reached; fail if it is not."""
+    for _ in range(200):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("the phase was not reached")
+
+
 async def _subscription_opens(trial: Trial) -> None:
     trial.hold("info", "summary")
     trial.is_opening = True
     await trial.subscribe()
-    assert trial.storage.waiting
+    await _until(lambda: trial.storage.waiting > 0)
 
 
 async def _subscription_reconciles(trial: Trial) -> None:
     trial.hold("live_ranges")
     trial.is_opening = True
     await trial.subscribe(await _cursor_of_another_view(trial))
-    assert trial.storage.waiting
+    await _until(lambda: trial.storage.waiting > 0)
 
 
 async def _subscription_has_live_ranges(trial: Trial) -> None:
     peer = await trial.subscribe(await _cursor_of_another_view(trial))
-    assert any(b'"LIVE"' in payload for payload in peer.payloads)
+    await _until(lambda: any(b'"LIVE"' in payload for payload in peer.payloads))
 
 
 async def _cursor_of_another_view(trial: Trial) -> str:
@@ -43,16 +53,17 @@ async def _cursor_of_another_view(trial: Trial) -> str:
 async def _subscription_reads_cold(trial: Trial) -> None:
     trial.hold("read")
     await trial.subscribe()
-    assert trial.storage.waiting
+    await _until(lambda: trial.storage.waiting > 0)
 
 
 async def _subscription_is_live(trial: Trial) -> None:
     peer = await trial.subscribe()
-    assert any(s.live for s in peer.connection.subscriptions)
+    await _until(lambda: any(subscription.live for subscription in peer.connection.subscriptions))
 
 
 async def _subscription_lags(trial: Trial) -> None:
     peer = await trial.subscribe()
+    await _until(lambda: bool(peer.connection.subscriptions))
     peer.set_full(True)
     trial.was_full = True
     await turns(trial.chance.randrange(5))
@@ -65,19 +76,21 @@ async def _catch_up_stalls(trial: Trial) -> None:
     trial.was_full = True
     peer.send(Subscribe(900, "notes", "start"))
     await turns(8)
-    assert peer.connection.subscriptions
+    await _until(lambda: bool(peer.connection.subscriptions))
 
 
 async def _fetch_is_read(trial: Trial) -> None:
     trial.hold("fetch")
     peer = await trial.subscribe(await _cursor_of_another_view(trial))
+    await _until(lambda: bool(peer.connection.subscriptions))
     peer.send(Fetch(900, "1-7"))
     await turns(4)
-    assert trial.storage.waiting
+    await _until(lambda: trial.storage.waiting > 0)
 
 
 async def _fetch_waits_for_room(trial: Trial) -> None:
     peer = await trial.subscribe()
+    await _until(lambda: bool(peer.connection.subscriptions))
     peer.set_full(True)
     trial.was_full = True
     for _ in range(3):
@@ -100,21 +113,21 @@ async def _outbox_is_flushed(trial: Trial) -> None:
 async def _sse_opens(trial: Trial) -> None:
     trial.hold("info", "summary")
     trial.is_stream = True
-    asked = await trial.ask("GET", "/v1/stores/notes/changes", accept="text/event-stream")
-    assert trial.storage.waiting, asked.status
+    await trial.ask("GET", "/v1/stores/notes/changes", accept="text/event-stream")
+    await _until(lambda: trial.storage.waiting > 0)
 
 
 async def _sse_reads_cold(trial: Trial) -> None:
     trial.hold("read")
     trial.is_stream = True
     await trial.ask("GET", "/v1/stores/notes/changes", accept="text/event-stream")
-    assert trial.storage.waiting
+    await _until(lambda: trial.storage.waiting > 0)
 
 
 async def _sse_is_live(trial: Trial) -> None:
     trial.is_stream = True
     asked = await trial.ask("GET", "/v1/stores/notes/changes", accept="text/event-stream")
-    assert any(b"caught_up" in piece for piece in asked.pieces)
+    await _until(lambda: any(b"caught_up" in piece for piece in asked.pieces))
 
 
 async def _sse_is_not_read(trial: Trial) -> None:
@@ -127,33 +140,33 @@ async def _ndjson_reads_cold(trial: Trial) -> None:
     trial.hold("read")
     trial.is_stream = True
     await trial.ask("GET", "/v1/stores/notes/changes", accept="application/x-ndjson")
-    assert trial.storage.waiting
+    await _until(lambda: trial.storage.waiting > 0)
 
 
 async def _ndjson_is_live(trial: Trial) -> None:
     trial.is_stream = True
     asked = await trial.ask("GET", "/v1/stores/notes/changes", accept="application/x-ndjson")
-    assert asked.pieces
+    await _until(lambda: bool(asked.pieces))
 
 
 async def _records_are_streamed(trial: Trial) -> None:
     trial.hold("read")
     trial.is_stream = True
     await trial.ask("GET", "/v1/stores/notes/records", accept="application/x-ndjson")
-    assert trial.storage.waiting
+    await _until(lambda: trial.storage.waiting > 0)
 
 
 async def _stream_of_records_opens(trial: Trial) -> None:
     trial.hold("info")
     trial.is_stream = True
     await trial.ask("GET", "/v1/stores/notes/records", accept="application/x-ndjson")
-    assert trial.storage.waiting
+    await _until(lambda: trial.storage.waiting > 0)
 
 
 async def _long_poll_waits(trial: Trial) -> None:
     head = (await trial.storage.info("notes")).head
     await trial.ask("GET", f"/v1/stores/notes/changes?wait=60&after={head.lineage.cursor(head.seq, _token_of(trial))}")
-    assert trial.world.hub.waiting
+    await _until(lambda: bool(trial.world.hub.waiting))
 
 
 def _token_of(trial: Trial) -> str | None:
@@ -167,31 +180,31 @@ def _token_of(trial: Trial) -> str | None:
 async def _long_poll_opens(trial: Trial) -> None:
     trial.hold("info", "summary")
     await trial.ask("GET", "/v1/stores/notes/changes?wait=60")
-    assert trial.storage.waiting
+    await _until(lambda: trial.storage.waiting > 0)
 
 
 async def _record_is_read(trial: Trial) -> None:
     trial.hold("get")
     await trial.ask("GET", "/v1/stores/notes/records/k%2Fb%2F2")
-    assert trial.storage.waiting
+    await _until(lambda: trial.storage.waiting > 0)
 
 
 async def _page_of_records_is_read(trial: Trial) -> None:
     trial.hold("read")
     await trial.ask("GET", "/v1/stores/notes/records")
-    assert trial.storage.waiting
+    await _until(lambda: trial.storage.waiting > 0)
 
 
 async def _page_of_changes_is_read(trial: Trial) -> None:
     trial.hold("read")
     await trial.ask("GET", "/v1/stores/notes/changes")
-    assert trial.storage.waiting
+    await _until(lambda: trial.storage.waiting > 0)
 
 
 async def _store_is_looked_at(trial: Trial) -> None:
     trial.hold("info", "summary")
     await trial.ask("GET", "/v1/stores/notes")
-    assert trial.storage.waiting
+    await _until(lambda: trial.storage.waiting > 0)
 
 
 async def _body_of_a_write_comes_slowly(trial: Trial) -> None:
