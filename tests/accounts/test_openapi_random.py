@@ -1,8 +1,9 @@
 """Random requests made from the OpenAPI document, sound ones and others, by three people: nothing is ever answered in a
 way that the document does not say, and never with a failure of the server.
 
-schemathesis makes the requests and compares the answers. Half of the names in paths are those of things that are there,
-as made-up ones seldom are. `SYNCLINE_TEST_API_EXAMPLES` is how many requests each operation gets from each of them.
+schemathesis makes the requests and compares the answers. Most names, in paths and bodies, become those of things that
+are there, as made-up ones seldom are. `SYNCLINE_TEST_API_EXAMPLES` is how many requests each operation gets from each
+of the three.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ from schemathesis.specs.openapi.checks import (
 from syncline_server.http.openapi import openapi_document
 from syncline_server.routes import OPERATIONS
 
-from .people import Town, town
+from .people import PASSWORD, Town, town
 
 Case = schemathesis.Case[Any]
 Operation = schemathesis.APIOperation[Any, Any, Any, Any]
@@ -42,8 +43,8 @@ _CHECKS = [
 ]
 _SCHEMA = schemathesis.openapi.from_dict(openapi_document(OPERATIONS, version="1"))
 
-#: Names of what is there, for a part of a path of this name.
-_THERE = {
+#: What is there, for a part of a path or a member of a body of this name. Braces: what the town calls so.
+_THERE: dict[str, tuple[Any, ...]] = {
     "store": ("notes", "hidden", "public", "fresh", "_accounts"),
     "key": ("a%2F1", "v%2F1", "z"),
     "user": ("other", "stranger", "fresh"),
@@ -51,6 +52,13 @@ _THERE = {
     "token": ("{stranger}", "t_0"),
     "grant": ("{grant:reader}", "g_0"),
     "invitation": ("{invitation}", "i_0"),
+    "to": ("user:other", "group:staff", "everyone"),
+    "members": (["other"], ["stranger", "writer"]),
+    "password": (PASSWORD,),
+    "new_password": (PASSWORD + "!",),
+    "code": ("{code}",),
+    "role": ("reader", "writer"),
+    "ops": ([{"op": "ADD", "key": "z", "value": 1}], [{"op": "DELETE", "key": "a/1"}, {"op": "DELETE", "key": "none"}]),
 }
 
 
@@ -76,9 +84,9 @@ class Server:
         return self._runner.run(self.world.client.send(request))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def server() -> Iterator[Server]:
-    """One town for all requests: what some of them leave behind is met by others."""
+    """A town for one operation and one person: what a request leaves behind is met by the next."""
     with asyncio.Runner() as runner:
         context = town()
         yield Server(runner, runner.run(context.__aenter__()))
@@ -86,13 +94,19 @@ def server() -> Iterator[Server]:
 
 
 def fitted(case: Case, data: st.DataObject, world: Town) -> None:
-    """Put names of what is there into the path, and let nobody wait long."""
-    for part in case.path_parameters or {}:
+    """Put names of what is there into path and body, and let nobody wait long."""
+    holders: tuple[Any, ...] = (case.path_parameters, case.body)
+    for holder in holders:
+        for name in holder if isinstance(holder, dict) else ():
+            if name in _THERE and data.draw(st.integers(0, 3)):
+                drawn = data.draw(st.sampled_from(_THERE[name]))
+                known = {**world.ids, "code": world.code}
+                holder[name] = known[drawn[1:-1]] if isinstance(drawn, str) and drawn.startswith("{") else drawn
+    if isinstance(case.query, dict):
         if data.draw(st.booleans()):
-            name = data.draw(st.sampled_from(_THERE[part]))
-            case.path_parameters[part] = world.ids[name[1:-1]] if name.startswith("{") else name
-    if "wait" in (case.query or {}):
-        case.query["wait"] = 0.01
+            case.query.clear()
+        if "wait" in case.query:
+            case.query["wait"] = 0.01
 
 
 def _requests_of(operation: Operation) -> st.SearchStrategy[Case]:
