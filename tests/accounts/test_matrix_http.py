@@ -183,3 +183,51 @@ async def told(row: str) -> dict[str, str]:
 @pytest.mark.parametrize("row", REQUESTS)
 async def test_everybody_is_answered_as_the_table_says(row: str) -> None:
     assert await told(row) == rows()[row]
+
+
+#: Which stores each of them is told of.
+LISTED = {
+    "nobody": ["public"],
+    "other": ["public"],
+    "reader": ["notes", "public"],
+    "keyed": ["notes", "public"],
+    "viewed": ["notes", "public"],
+    "owner": ["notes", "public"],
+    "admin": ["hidden", "notes", "public"],
+    "readtoken": ["notes", "public"],
+    "boundtoken": [],
+    "asidetoken": ["public"],
+    "withintoken": ["notes"],
+}
+
+
+async def test_everybody_is_told_of_the_stores_of_which_he_may_see_something() -> None:
+    async with town() as world:
+        for name, stores in LISTED.items():
+            told = (await world.get(name, "/v1/stores")).json["stores"]
+            assert [store["name"] for store in told] == stores, name
+
+
+async def test_grants_and_invitations_are_listed_for_those_who_could_take_them_back() -> None:
+    async with town() as world:
+        own = {"reader": ["user:reader"], "nobody": None, "other": [], "boundtoken": ["user:owner"]}
+        for name, grantees in own.items():
+            answer = await world.get(name, "/v1/grants")
+            if grantees is None:
+                assert answer.status == 401
+                continue
+            assert [grant["to"] for grant in answer.json["grants"]] == grantees, name
+            assert (await world.get(name, "/v1/invitations")).json["invitations"] == []
+        for name in ("owner", "withintoken"):
+            stores = {grant["store"] for grant in (await world.get(name, "/v1/grants")).json["grants"]}
+            assert stores == {"notes"}, name
+            assert len((await world.get(name, "/v1/invitations")).json["invitations"]) == 1
+
+
+async def test_no_answer_has_a_secret_but_that_of_what_was_just_made() -> None:
+    async with town() as world:
+        secrets = [token for token in world.tokens.values() if token is not None] + [world.code]
+        for row, asked in REQUESTS.items():
+            if row.startswith(_READS):
+                text = (await send(world, row, "admin")).content.decode()
+                assert not [secret for secret in secrets if secret in text], asked.path

@@ -236,3 +236,19 @@ async def test_nobody_becomes_another_by_greeting_again() -> None:
         assert isinstance(refusal, Error)
         assert refusal.code == "hello_repeated"
         assert peer.connection.principal.name == "reader"
+
+
+async def test_a_token_that_may_less_ends_what_it_may_not_see_and_writes_no_more() -> None:
+    async with town() as world:
+        peer, _ = await world.connect("owner")
+        await peer.subscribe(store="notes")
+        told = await peer.ask(Auth(world.tokens["readtoken"] or ""))
+        assert cell_of(told) == "ok"
+        assert cell_of(await peer.ask(MESSAGES["Add"][0])) == "no"
+        await world.add("a/2", by="writer")
+        await settle()
+        assert [type(it) for it in peer.take()] == [Batch], "it goes on"
+        ended = [it for it in await peer.ask(Auth(world.tokens["boundtoken"] or "")) if isinstance(it, Ended)]
+        assert [it.reason for it in ended] == ["forbidden"]
+        assert cell_of(await peer.ask(_SUBSCRIBE)) == "sto"
+        assert cell_of(await peer.ask(MESSAGES["Add"][0])) == "sto"
