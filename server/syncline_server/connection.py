@@ -380,16 +380,16 @@ class Connection:
             if view != feed.view:
                 feed.remove(subscription)
                 self.feed_ended(subscription, "forbidden" if view is None else "view_changed")
-                self._drop_what_waits()
+                self.drop_what_waits()
 
     def _close_unauthenticated(self) -> None:
         if self.standing.credentials(self.hub.now_ms()) is Credentials.OVER:
             self.close(CloseCode.TOKEN_EXPIRED, "the token has expired")
         else:
             self.close(CloseCode.UNAUTHENTICATED, "the credentials were taken back")
-        self._drop_what_waits()
+        self.drop_what_waits()
 
-    def _drop_what_waits(self) -> None:
+    def drop_what_waits(self) -> None:
         """Break the connection if the peer does not take what was written before: some of that would still go out.
 
         What the event loop only gathers for one write is on its way when this looks. The client comes back for what

@@ -294,8 +294,12 @@ class Hub:
             waiting.recheck()
 
     def _recheck_rights(self, connection: Connection, concern: Concern) -> None:
+        waits = connection.transport.holds_back
+        seen = connection.standing.seen() if waits else {}
         try:
             connection.recheck(concern)
+            if waits and connection.standing.has_lost(seen):
+                connection.drop_what_waits()
         except Exception:
             # A mistake on one connection must leave neither it nor those behind it what they may not have.
             self.log.exception("recheck_failed", session=connection.session.session_id)

@@ -74,6 +74,14 @@ class Standing:
         assert view is not None
         return view
 
+    def seen(self) -> dict[str, View]:
+        """Return what he saw of each store that he has named: some of it may still be on its way to him."""
+        return {store: rights.view for store, rights in self._rights.items() if rights.view is not None}
+
+    def has_lost(self, seen: dict[str, View]) -> bool:
+        """Return whether he sees another part of one of these stores now."""
+        return any(self.rights(store).view != view for store, view in seen.items())
+
     def credentials(self, now_ms: int) -> Credentials:
         """Return how the credentials stand; that they are expiring is said once."""
         expires_ms = self.principal.expires_ms

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from syncline_protocol.cursor import Seq
-from syncline_protocol.messages import Add, Fetch, Subscribe
+from syncline_protocol.messages import Add, Fetch, Subscribe, Unsubscribe
 from syncline_server.access.gate import Visitor
 
 from .guarded import Asked, turns
@@ -68,6 +68,15 @@ async def _subscription_lags(trial: Trial) -> None:
     trial.was_full = True
     await turns(trial.chance.randrange(5))
     assert not any(s.live for s in peer.connection.subscriptions)
+
+
+async def _subscription_is_over_but_not_all_of_it_is_sent(trial: Trial) -> None:
+    peer = await trial.subscribe()
+    await _until(lambda: bool(peer.connection.subscriptions))
+    peer.set_full(True)
+    trial.was_full = True
+    peer.send(Unsubscribe(900))
+    assert not peer.connection.subscriptions
 
 
 async def _catch_up_stalls(trial: Trial) -> None:
@@ -235,6 +244,7 @@ PHASES: dict[str, Phase] = {
         _subscription_reads_cold,
         _subscription_is_live,
         _subscription_lags,
+        _subscription_is_over_but_not_all_of_it_is_sent,
         _catch_up_stalls,
         _fetch_is_read,
         _fetch_waits_for_room,

@@ -187,6 +187,9 @@ class Trial:
         ended = [message.reason for message in messages if isinstance(message, Ended)]
         errors = [message.code for message in messages if isinstance(message, Error) and message.id == 900]
         opened = [message for message in messages if isinstance(message, Subscribed)]
+        if ended == ["unsubscribed"]:
+            # He has ended it himself, before.
+            return
         if not self.is_opening:
             assert ended == ([self.loss.reason] if opened else []), (ended, messages)
         elif self.loss.kind == "narrowed":
