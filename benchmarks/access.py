@@ -224,7 +224,7 @@ def _changing(bench: Bench) -> Iterator[Line]:
         swarm.subscribe(load)
         load.run_for(bench.pick(1.0, 0.1))
         for name, times in changes.measure().items():
-            target = at_most(figure=20 + _ms(alone[name])) if name.startswith("revoked") and not bench.quick else None
+            target = at_most(figure=20) if name.startswith("revoked") and not bench.quick else None
             yield Line(
                 f"access: {name}, {connections:,} subscribers of {users} users",
                 _ms(times),
