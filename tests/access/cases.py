@@ -4,12 +4,16 @@ The model looks at one key and one grant at a time and knows nothing of normal f
 allows something or it does not, and what any grant allows is allowed.
 """
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from syncline_server.access.grant import Grant, GrantLimits
 from syncline_server.access.principal import ANONYMOUS, OPEN, SCOPES, Principal
 
-__all__ = ["KEYS", "PREFIXES", "STORES", "grants", "may_add", "may_delete", "principals", "sees", "uses"]
+__all__ = ["KEYS", "PREFIXES", "STORES", "grants", "may_add", "may_delete", "principals", "sees", "unhurried", "uses"]
+
+#: How long an example takes is no matter.
+unhurried = settings(deadline=None)
 
 #: Few characters, so that prefixes of prefixes are common; the odd ones sort, encode and escape in their own ways.
 _CHARACTERS = 'ab/é\U0010ffff"\\'

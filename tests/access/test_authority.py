@@ -14,7 +14,7 @@ from syncline_server.access.principal import ANONYMOUS, OPEN, Principal
 from syncline_server.access.rights import NO_RIGHTS, OPEN_RIGHTS
 from syncline_server.storage.base import StoreUnknown
 
-from .cases import STORES, grants, principals, uses
+from .cases import STORES, grants, principals, unhurried, uses
 
 _READ = Grant("g_1", "user:ada", "notes", "reader", None, 1)
 _ADA = Principal("ada", "user")
@@ -62,6 +62,7 @@ def wanted(who: Principal, action: Action, store: str, granted: list[Grant], *, 
     return "ok" if owns else no
 
 
+@unhurried
 @given(
     principals,
     st.sampled_from(Action),

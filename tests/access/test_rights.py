@@ -16,7 +16,7 @@ from syncline_server.access.principal import ANONYMOUS, Principal
 from syncline_server.access.rights import OPEN_RIGHTS, Rights, rights_of
 from syncline_server.storage.decide import UsedKey, decide
 
-from .cases import KEYS, STORES, grants, may_add, may_delete, principals, sees, uses
+from .cases import KEYS, STORES, grants, may_add, may_delete, principals, sees, unhurried, uses
 
 _STORES = st.sampled_from(STORES)
 _AUTHORS = st.sampled_from([None, "ada", "bob"])
@@ -35,6 +35,7 @@ def results(rights: Rights, ops: Sequence[tuple[str, str, str | None]], *, atomi
     return decide(rights.guard(transaction), used, Seq(10)).results
 
 
+@unhurried
 @given(principals, _STORES, grants, KEYS)
 def test_seen_is_what_any_grant_shows(principal: Principal, store: str, granted: list[Grant], key: str) -> None:
     view = rights_of(principal, store, granted).view
@@ -43,6 +44,7 @@ def test_seen_is_what_any_grant_shows(principal: Principal, store: str, granted:
         assert view is None
 
 
+@unhurried
 @given(principals, _STORES, grants)
 def test_authors_are_shown_if_any_grant_says_so(principal: Principal, store: str, granted: list[Grant]) -> None:
     view = rights_of(principal, store, granted).view
@@ -50,6 +52,7 @@ def test_authors_are_shown_if_any_grant_says_so(principal: Principal, store: str
         assert view.shows_authors == (principal.is_admin or any(grant.authors for grant in granted))
 
 
+@unhurried
 @given(principals, _STORES, grants, KEYS, _AUTHORS)
 def test_written_is_what_any_grant_allows(
     principal: Principal, store: str, granted: list[Grant], key: str, by: str | None
@@ -66,6 +69,7 @@ def test_written_is_what_any_grant_allows(
             assert sees(principal, store, granted, key)
 
 
+@unhurried
 @given(principals, grants, _ops, st.booleans())
 def test_each_op_of_a_batch_is_judged_as_if_it_came_alone(
     principal: Principal, granted: list[Grant], ops: list[tuple[str, str, str | None]], atomic: bool
@@ -86,6 +90,7 @@ def test_each_op_of_a_batch_is_judged_as_if_it_came_alone(
     assert rest <= ({"skipped"} if atomic and any(denied) else {"ok"})
 
 
+@unhurried
 @given(principals, grants, grants, KEYS, _AUTHORS)
 def test_a_write_that_waits_needs_the_rights_of_both_moments(
     principal: Principal, before: list[Grant], after: list[Grant], key: str, by: str | None
@@ -104,6 +109,7 @@ def test_a_write_that_waits_needs_the_rights_of_both_moments(
         assert not all(allowed)
 
 
+@unhurried
 @given(principals, _STORES, grants)
 def test_what_an_op_broke_before_stays_its_fault(principal: Principal, store: str, granted: list[Grant]) -> None:
     fault = OpResult("invalid", code="key_invalid")
@@ -111,6 +117,7 @@ def test_what_an_op_broke_before_stays_its_fault(principal: Principal, store: st
     assert rights_of(principal, store, granted).guard(transaction).ops[0].fault == fault
 
 
+@unhurried
 @given(principals, _STORES, grants)
 def test_of_bounds_the_widest_counts(principal: Principal, store: str, granted: list[Grant]) -> None:
     rights = rights_of(principal, store, granted)
@@ -130,6 +137,7 @@ def test_of_bounds_the_widest_counts(principal: Principal, store: str, granted: 
         assert found == (None if None in bound else max(it for it in bound if it is not None))
 
 
+@unhurried
 @given(principals, _STORES, grants)
 def test_owners_are_those_who_may_share(principal: Principal, store: str, granted: list[Grant]) -> None:
     owns = any(grant.role == "owner" for grant in granted)
@@ -137,6 +145,7 @@ def test_owners_are_those_who_may_share(principal: Principal, store: str, grante
     assert rights_of(principal, store, granted).is_owner == (principal.kind == "open" or shares)
 
 
+@unhurried
 @given(principals, _STORES, grants, grants, KEYS, _AUTHORS)
 def test_another_grant_takes_nothing_away(
     principal: Principal, store: str, granted: list[Grant], more: list[Grant], key: str, by: str | None
@@ -149,6 +158,7 @@ def test_another_grant_takes_nothing_away(
         assert before.status == "denied" or after.status == "ok"
 
 
+@unhurried
 @given(_STORES, grants, KEYS)
 def test_nobody_has_no_name_to_write_under(store: str, granted: list[Grant], key: str) -> None:
     rights = rights_of(ANONYMOUS, store, granted)
@@ -158,6 +168,7 @@ def test_nobody_has_no_name_to_write_under(store: str, granted: list[Grant], key
     assert guarded.ops[0].only_by is None
 
 
+@unhurried
 @given(principals, _STORES, grants)
 def test_changes_bear_the_name_of_who_acts_whatever_they_came_with(
     principal: Principal, store: str, granted: list[Grant]

@@ -8,7 +8,7 @@ from syncline_protocol.codec import decode_change, encode_change
 from syncline_protocol.cursor import Seq, parse_cursor
 from syncline_server.access.view import FULL, View, key_of
 
-from .cases import KEYS, PREFIXES
+from .cases import KEYS, PREFIXES, unhurried
 
 _PREFIXES = st.lists(st.just("") | PREFIXES, min_size=1, max_size=5)
 
@@ -16,11 +16,13 @@ _PREFIXES = st.lists(st.just("") | PREFIXES, min_size=1, max_size=5)
 _TRICKS = ("1", '"\\"}"', '{"by":"eve"}', '{"key":"a"}', '"\\",\\"by\\":\\"eve\\"}"', '[",\\"key\\":\\"a\\""]', "null")
 
 
+@unhurried
 @given(_PREFIXES, KEYS)
 def test_a_view_shows_what_any_of_its_prefixes_shows(prefixes: list[str], key: str) -> None:
     assert View.of(prefixes).shows(key) == any(key[: len(prefix)] == prefix for prefix in prefixes)
 
 
+@unhurried
 @given(_PREFIXES, _PREFIXES)
 def test_views_are_equal_exactly_if_they_show_the_same(one: list[str], other: list[str]) -> None:
     # A character that no prefix has tells where each of them ends.
@@ -30,6 +32,7 @@ def test_views_are_equal_exactly_if_they_show_the_same(one: list[str], other: li
     assert (View.of(one).token == View.of(other).token) == same
 
 
+@unhurried
 @given(st.lists(PREFIXES, min_size=1, max_size=5))
 def test_no_prefix_of_a_view_is_more_than_it_takes(prefixes: list[str]) -> None:
     kept = View.of(prefixes).prefixes
@@ -48,6 +51,7 @@ def test_prefixes_that_look_alike_when_they_are_put_together_are_another_view() 
     assert len({view.token for view in views}) == len(views)
 
 
+@unhurried
 @given(_PREFIXES)
 def test_a_token_is_one_that_cursors_carry(prefixes: list[str]) -> None:
     token = View.of(prefixes).token
@@ -64,6 +68,7 @@ _CHANGES = st.lists(
 )
 
 
+@unhurried
 @given(_PREFIXES, st.booleans(), _CHANGES)
 def test_of_changes_exactly_those_are_left_that_are_shown_and_authors_only_for_whom_they_are(
     prefixes: list[str], shows_authors: bool, changes: list[tuple[str, str | None, str | None]]
