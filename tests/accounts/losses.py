@@ -112,6 +112,8 @@ LOSSES: dict[str, Loss] = {
     "password changed": Loss("closed", _password_changed, close=4503),
     "out of the group": Loss("lost", _out_of_the_group, reason="forbidden", grantee="group:team"),
     "group deleted": Loss("lost", _group_deleted, reason="forbidden", grantee="group:team"),
+    "group's grant removed": Loss("lost", _grant_removed, reason="forbidden", grantee="group:team"),
+    "group's grant expired": Loss("lost", _time_passes, reason="forbidden", grantee="group:team", grant_expires=True),
     "prefix taken back": Loss("lost", _grant_removed, reason="forbidden", pattern="no*"),
     "everyone's grant removed": Loss("lost", _grant_removed, reason="forbidden", grantee="everyone"),
     "nobody's grant removed": Loss("closed", _grant_removed, close=4503, grantee="everyone", is_anonymous=True),

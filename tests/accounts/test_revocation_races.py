@@ -44,7 +44,7 @@ async def _run(phase: str, loss: Loss, chance: random.Random, *, tells: bool = T
             others.append(await _other(world, "bo", None))
             # What everyone has is hers as well.
             others.append(await _other(world, "mia", None if loss.grantee == "everyone" else "k/"))
-        storage.append_turns = chance.randrange(4)
+        storage.append_turns = chance.randrange(1, 6)
         trial = Trial(world, subject, loss, chance)
         try:
             await _play(trial, phase, root)

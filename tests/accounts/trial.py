@@ -97,6 +97,8 @@ class Trial:
 
     async def lose(self) -> None:
         """Take it from him, while everything goes on; return when that has been told."""
+        listeners = self.world.directory.listeners
+        listeners.append(self._take_durable)
         act = asyncio.ensure_future(self.loss.act(self.subject))
         for _ in range(60):
             if act.done():
@@ -107,6 +109,7 @@ class Trial:
             self.release()
         act.add_done_callback(lambda _: self._take_mark())
         await act
+        listeners.remove(self._take_durable)
         self.release()
 
     def release(self) -> None:
@@ -121,6 +124,9 @@ class Trial:
         self._mark = 0 if self.peer is None else len(self.peer.payloads)
         self._marks = [len(asked.pieces) for asked in self.asked]
         self._over = [asked.is_over for asked in self.asked]
+
+    def _take_durable(self) -> None:
+        """Note what is committed, or can be held up no more, at the moment in which the accounts change."""
         self._durable = self.storage.keys("notes") | self.storage.under_way
 
     async def end(self) -> None:
