@@ -92,7 +92,7 @@ def _guarded(bench: Bench, stack: ExitStack) -> GuardedServer:
 def _reading(bench: Bench) -> Iterator[Line]:
     """One change a commit to a thousand subscribers, in lockstep."""
     subscribers = bench.pick(1000, 20)
-    views = [_KEYS[: 1 + number] for number in range(10)]
+    views = [_KEYS[: 1 + number] for number in range(bench.pick(10, 2))]
     with ExitStack() as servers, Load() as load:
         sides = [_reading_side(bench, load, "nobody logs in", _open(bench, servers), (HELLO,), HELLO)]
         for name, prefixes, target in (
@@ -154,11 +154,12 @@ _LIMITS: Limits = {"key_prefix": _KEYS[:5], "own_only": True, "records_max": 10*
 
 def _writing(bench: Bench) -> Iterator[Line]:
     """Eight writers with 64 ADDs in flight each."""
+    writers = bench.pick(8, 2)
     with ExitStack() as servers, Load() as load:
-        sides = [_writing_side(bench, load, "nobody logs in", _open(bench, servers), [HELLO] * 8)]
+        sides = [_writing_side(bench, load, "nobody logs in", _open(bench, servers), [HELLO] * writers)]
         for name, limits in (("a writer's grant", None), ("key_prefix, own_only and a quota", _LIMITS)):
             server = _guarded(bench, servers)
-            sides.append(_writing_side(bench, load, name, server, _writers(server, 8, limits)))
+            sides.append(_writing_side(bench, load, name, server, _writers(server, writers, limits)))
         yield from _compare("8 writers x 64 ADDs in flight", "µs CPU an ack", sides, bench.pick(10, 2))
 
 
