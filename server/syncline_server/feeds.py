@@ -307,8 +307,12 @@ class Feeds:
         await feed.settled()
         return await self.resume(feed, request.after, request.known)
 
-    async def resume(self, feed: Feed, after: str, known: str | None) -> Opening:
-        """Decide how a reader of `feed` with this cursor goes on. Raises as `open_subscription`."""
+    async def resume(self, feed: Feed, after: str, known: str | None, *, lists: bool = True) -> Opening:
+        """Decide how a reader of `feed` with this cursor goes on. Raises as `open_subscription`.
+
+        Args:
+            lists: whether it is worked out what lives, if the reader has to be told.
+        """
         if after == START:
             return Opening(feed, "resume", Seq(0))
         if after == NOW:
@@ -325,17 +329,19 @@ class Feeds:
             decision = decide_resume(info.head.lineage, info.head.seq, position, lineage, view)
             if isinstance(decision, Rewind) and position.incarnation == info.head.lineage.current.incarnation:
                 await self._distrust(feed.store)
-        return await self._opening(feed, decision)
+        return await self._opening(feed, decision, lists=lists)
 
-    async def _opening(self, feed: Feed, decision: Resumption) -> Opening:
+    async def _opening(self, feed: Feed, decision: Resumption, *, lists: bool) -> Opening:
         match decision:
             case Resume(at):
                 await feed.reached(at)
                 return Opening(feed, "resume", at)
             case Rewind(keep_to):
-                return Opening(feed, "rewind", keep_to, keep_to, await self._live_frames(feed, keep_to))
+                return Opening(
+                    feed, "rewind", keep_to, keep_to, await self._live_frames(feed, keep_to) if lists else ()
+                )
             case Reconcile(at):
-                return Opening(feed, "reconcile", at, None, await self._live_frames(feed, at))
+                return Opening(feed, "reconcile", at, None, await self._live_frames(feed, at) if lists else ())
             case _:
                 return Opening(feed, "snapshot", Seq(0))
 

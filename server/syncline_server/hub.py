@@ -53,6 +53,9 @@ class Waiting(Protocol):
     def recheck(self) -> None:
         """Rights have changed: come to an end at once if what is waited for may not be seen any more."""
 
+    def tick(self, now_ms: int) -> None:
+        """Time has passed: come to an end if the credentials have."""
+
 
 class Hub:
     """Args:
@@ -159,6 +162,9 @@ class Hub:
                 # A mistake on one connection must not stop the clock of the others.
                 self.log.exception("tick_failed", session=connection.session.session_id)
                 connection.close(CloseCode.FAILED, "the server failed")
+        now_ms = self.now_ms()
+        for waiting in list(self.waiting):
+            waiting.tick(now_ms)
 
     async def drain(self, *, after_ms: int, jitter_ms: int, patience_s: float) -> None:
         """Say goodbye to everybody: no new requests, writes under way are answered, then the sockets close.
@@ -291,7 +297,11 @@ class Hub:
             if concern.is_about(principal) and (is_followed or concern.changes_identity(principal)):
                 self._recheck_rights(connection, concern)
         for waiting in list(self.waiting):
-            waiting.recheck()
+            try:
+                waiting.recheck()
+            except Exception:
+                # Those behind it lose what they may not have all the same.
+                self.log.exception("recheck_failed")
 
     def _recheck_rights(self, connection: Connection, concern: Concern) -> None:
         waits = connection.transport.holds_back

@@ -133,7 +133,9 @@ class AsgiTransport:
     def abort(self) -> None:
         self._waiting.clear()
         self._closing = self._closing or (1011, "")
-        self._patience.reschedule(asyncio.get_running_loop().time())
+        # One that has run out already cannot be moved any more.
+        if not self._patience.expired():
+            self._patience.reschedule(asyncio.get_running_loop().time())
 
     def stop(self) -> None:
         """The socket is gone: forget what waits."""

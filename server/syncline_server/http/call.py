@@ -108,6 +108,12 @@ class Call:
             raise unauthenticated()
         return principal
 
+    @property
+    def has_expired(self) -> bool:
+        """Whether the credentials have come to their end since the request was let in."""
+        ends_ms = self._principal.expires_ms
+        return ends_ms is not None and ends_ms <= self.hub.now_ms()
+
     def authorize(self, action: Action, store: str | None = None) -> None:
         """Ask whether something may be done. Raises RemoteProtocolError or StoreUnknown, as `Authority.authorize`."""
         self.hub.authority.authorize(self.principal, action, store)

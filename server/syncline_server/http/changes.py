@@ -70,7 +70,7 @@ def _after_of(call: Call, media_type: str) -> str:
 async def _open(call: Call, feed: Feed, after: str) -> Opening:
     """Decide where to begin. Raises Refusal if the history that the cursor names is not there."""
     await feed.settled()
-    opening = await call.hub.feeds.resume(feed, after, call.text("known"))
+    opening = await call.hub.feeds.resume(feed, after, call.text("known"), lists=False)
     if opening.how == "resume":
         return opening
     raise Refusal(

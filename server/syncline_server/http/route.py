@@ -72,7 +72,7 @@ async def _carry_out(api: Api, operation: Operation, request: Request) -> Respon
         return await operation.handler(call)
     rights = call.rights(store)
     response = await operation.handler(call)
-    if rights.is_stale and operation.action is Action.READ:
+    if operation.action is Action.READ and (rights.is_stale or call.has_expired):
         _authorize_again(call, operation, store, rights)
     return response
 

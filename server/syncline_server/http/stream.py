@@ -33,30 +33,39 @@ class Wait:
 
     Args:
         allowed: whether whoever waits may still see what he waits for.
+        expires_ms: the end of his credentials, in ms since 1970, if they have one.
     """
 
-    def __init__(self, allowed: Callable[[], bool] = lambda: True) -> None:
+    def __init__(self, allowed: Callable[[], bool] = lambda: True, expires_ms: int | None = None) -> None:
         self.stopped = False
         self.gone = False
         self._allowed = allowed
+        self._expires_ms = expires_ms
         self._deadline: asyncio.Timeout | None = None
         self._sending = False
 
     def stop(self) -> None:
         """End: nothing is waited for any more."""
         self.stopped = True
-        if self._deadline is not None:
-            now = asyncio.get_running_loop().time()
-            when = self._deadline.when()
-            soon = now + _LAST_PIECE_S if self._sending else now
-            self._deadline.reschedule(soon if when is None else min(soon, when))
+        self._end_within(_LAST_PIECE_S if self._sending else 0.0)
 
     def recheck(self) -> None:
         """Rights have changed: end at once, without another piece, if this is not allowed any more."""
         if not self.gone and not self._allowed():
             self.gone = self.stopped = True
-            if self._deadline is not None:
-                self._deadline.reschedule(asyncio.get_running_loop().time())
+            self._end_within(0.0)
+
+    def tick(self, now_ms: int) -> None:
+        """Let time pass: credentials that come to their end end the wait, also those of which no account knows."""
+        if self._expires_ms is not None and now_ms >= self._expires_ms:
+            self.recheck()
+
+    def _end_within(self, seconds: float) -> None:
+        deadline = self._deadline
+        # One that has struck cannot be moved any more; whoever waits for it only has to have his turn.
+        if deadline is not None and not deadline.expired():
+            soon, when = asyncio.get_running_loop().time() + seconds, deadline.when()
+            deadline.reschedule(soon if when is None else min(soon, when))
 
     async def until(self, awaited: Callable[[], Awaitable[None]], timeout_s: float) -> bool:
         """Wait for something. Returns False if it did not happen in time, or the wait was stopped."""
@@ -91,7 +100,7 @@ async def waiting(call: Call, view: View | None, receive: Receive | None = None)
         Refusal: `overloaded`, if there is no room for another.
     """
     hub = call.hub
-    wait = Wait(call.still_allowed(view))
+    wait = Wait(call.still_allowed(view), call.principal.expires_ms)
     seat = _seat(call)
     hub.waiting.add(wait)
     # Grants may have changed since the request was let in.
