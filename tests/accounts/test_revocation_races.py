@@ -119,8 +119,9 @@ async def test_whoever_loses_his_access_gets_nothing_more_whatever_is_under_way(
     assert set(happened) == set(product(PHASES, LOSSES)), "a run counts only if everything happened"
 
 
-#: The second hand of a connection ends its token also if nobody tells it; a reader sees what a writer does.
+#: Connections and streams see by themselves that their token has ended; a reader sees what a writer does.
 _UNNOTICED = {
+    ("sse is live", "token expired"),
     ("subscription is live", "token expired"),
     ("subscription is live", "role changed"),
     ("sse is live", "role changed"),
