@@ -18,13 +18,13 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from .access.gate import OPEN_GATE
-from .accounts.admission import Admission, AdmissionLimits
 from .accounts.gate import Authenticate
 from .accounts.opening import AccountsOffice
 from .demo import keep_demo_filling
 from .hub import Clock, Hub
+from .limits.admission import Admission, AdmissionLimits
+from .limits.meter import Meter
 from .log import Log, get_log
-from .meter import Meter
 from .metrics import ServerCollector
 from .origin import parse_origins
 from .routes import exception_handlers, http_routes

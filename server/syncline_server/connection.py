@@ -28,13 +28,13 @@ from syncline_protocol.transaction import Transaction
 from .access.concern import EVERYTHING, Concern
 from .access.gate import Visitor
 from .access.principal import Principal
-from .accounts.admission import Seat
 from .answers import error_code_of, result_of
 from .committer import Answer
 from .feed import Subscription
 from .fetches import Fetches
+from .limits.admission import Seat
+from .limits.meter import Meter
 from .login import Credentials, Login, Standing
-from .meter import Meter
 from .storage.base import StorageError, StoreMismatch, StoreUnknown
 from .transport import Transport
 

@@ -18,11 +18,11 @@ from .access.authority import Authority
 from .access.concern import EVERYTHING, Concern
 from .access.gate import OPEN_GATE, Gate
 from .access.principal import OPEN, Principal
-from .accounts.admission import Admission
-from .accounts.throttle import TokenBucket
 from .committer import Answer, Committer, Writer
 from .connection import Connection
 from .feeds import Feeds
+from .limits.admission import Admission
+from .limits.throttle import TokenBucket
 from .log import Log
 from .metrics import Counts, Gauges
 from .storage.base import Commit, Storage, StorageUnavailable, StoreInfo, StoreUnknown

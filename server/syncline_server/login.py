@@ -16,7 +16,7 @@ from .access.gate import Visitor
 from .access.principal import ANONYMOUS, Principal
 from .access.rights import Rights
 from .access.view import View
-from .accounts.admission import Seat
+from .limits.admission import Seat
 
 if TYPE_CHECKING:
     from .hub import Hub

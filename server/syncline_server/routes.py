@@ -8,7 +8,6 @@ from prometheus_client import CollectorRegistry
 from starlette.routing import Route
 
 from .accounts.accounts import Accounts
-from .accounts.throttle import Throttle
 from .asyncapi import asyncapi_document
 from .http.accounts import ACCOUNTS
 from .http.call import Api
@@ -24,6 +23,7 @@ from .http.stores import STORES
 from .http.walk import WALK
 from .http.writes import WRITES
 from .hub import Hub
+from .limits.throttle import Throttle
 from .origin import parse_origins
 from .settings import Settings
 

@@ -16,11 +16,11 @@ from syncline_protocol import SUBPROTOCOL
 from syncline_protocol.errors import CloseCode, RemoteProtocolError
 from syncline_protocol.server import ServerSession
 
-from .accounts.admission import Refusal
 from .connection import Connection
 from .direct import EXTENSION, DirectWebSocket
 from .hub import Hub
-from .meter import Meter
+from .limits.admission import Refusal
+from .limits.meter import Meter
 from .origin import host_allowed, origin_allowed
 from .transport import AsgiTransport
 from .visitor import visitor_of

@@ -9,7 +9,7 @@ from starlette.websockets import WebSocket
 from syncline_protocol import SUBPROTOCOL
 from syncline_protocol.codec import decode_server_message, encode
 from syncline_protocol.messages import ClientMessage, Hello, ServerMessage
-from syncline_server.meter import Meter
+from syncline_server.limits.meter import Meter
 from syncline_server.websocket import serve_websocket
 
 from .guarded import Guarded, turns

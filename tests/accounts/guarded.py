@@ -19,10 +19,8 @@ from syncline_protocol.transaction import Transaction
 from syncline_server.access.authority import Authority
 from syncline_server.access.gate import Visitor
 from syncline_server.access.grant import GrantLimits, Role
-from syncline_server.accounts.admission import Admission
 from syncline_server.accounts.directory import Directory
 from syncline_server.accounts.gate import AccountsGate, Authenticate, TokenVerifier
-from syncline_server.accounts.throttle import Throttle
 from syncline_server.accounts.ticket import Tickets
 from syncline_server.connection import Connection
 from syncline_server.http.call import Api
@@ -34,8 +32,10 @@ from syncline_server.http.stores import STORES
 from syncline_server.http.walk import WALK
 from syncline_server.http.writes import WRITES
 from syncline_server.hub import Hub
+from syncline_server.limits.admission import Admission
+from syncline_server.limits.meter import Meter
+from syncline_server.limits.throttle import Throttle
 from syncline_server.log import Log, get_log
-from syncline_server.meter import Meter
 from syncline_server.settings import Settings
 from syncline_server.storage.base import Appended, Chunk, Record, Row, Storage, StoreInfo, Summary
 from syncline_server.storage.memory import MemoryStorage

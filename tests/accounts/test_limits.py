@@ -23,10 +23,10 @@ from syncline_protocol.messages import (
 )
 from syncline_server.access.gate import Visitor
 from syncline_server.access.principal import Principal
-from syncline_server.accounts.admission import Admission, AdmissionLimits
 from syncline_server.accounts.password import PasswordHasher
-from syncline_server.accounts.throttle import Throttle
-from syncline_server.meter import Meter
+from syncline_server.limits.admission import Admission, AdmissionLimits
+from syncline_server.limits.meter import Meter
+from syncline_server.limits.throttle import Throttle
 
 from .asgi_socket import AsgiSocket
 from .desk import PASSWORD, desk

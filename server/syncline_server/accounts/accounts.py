@@ -46,7 +46,7 @@ class SetupCode:
 @dataclass(frozen=True, slots=True)
 class Accounts:
     """Attributes:
-    throttle: says who may try a password.
+    login_guard: says who may try a password.
     oidc: the login through a provider, if there is one.
     setup: the code that was printed at the start, with which an administrator is made.
     session_ms: how long a session lasts.
@@ -59,7 +59,7 @@ class Accounts:
     hasher: PasswordHasher
     audit: AuditLog
     tickets: Tickets
-    throttle: LoginGuard
+    login_guard: LoginGuard
     oidc: OidcLogin | None = None
     setup: SetupCode = field(default_factory=SetupCode)
     session_ms: int = SESSION_MS

@@ -15,8 +15,8 @@ process. Accounts that do not exist are treated like those that do, so nothing c
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from .admission import network_of
-from .throttle import Throttle
+from syncline_server.limits.admission import network_of
+from syncline_server.limits.throttle import Throttle
 
 __all__ = ["LoginGuard", "LoginLimits"]
 

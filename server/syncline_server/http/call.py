@@ -24,9 +24,9 @@ from syncline_server.access.principal import ANONYMOUS, Principal
 from syncline_server.access.rights import Rights
 from syncline_server.access.view import View
 from syncline_server.accounts.accounts import Accounts
-from syncline_server.accounts.admission import network_of
-from syncline_server.accounts.throttle import Throttle
 from syncline_server.hub import Hub
+from syncline_server.limits.admission import network_of
+from syncline_server.limits.throttle import Throttle
 from syncline_server.settings import Settings
 from syncline_server.storage.base import StoreUnknown
 

@@ -15,8 +15,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from syncline_server.access.view import View
-from syncline_server.accounts.admission import Seat
 from syncline_server.direct import ABORT_EXTENSION
+from syncline_server.limits.admission import Seat
 from syncline_server.storage.base import StorageError
 
 from .call import Call

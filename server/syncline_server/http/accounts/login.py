@@ -34,7 +34,7 @@ async def _login(call: Call) -> Response:
 async def _verified(call: Call, name: str, password: str) -> str:
     """Return the hash of the password of a user, which is the right one. Raises Refusal."""
     accounts, address = call.accounts, address_of(call)
-    wait_s = accounts.throttle.attempt(address, name[:_NAME_CHARS_MAX], call.hub.now())
+    wait_s = accounts.login_guard.attempt(address, name[:_NAME_CHARS_MAX], call.hub.now())
     if wait_s > 0:
         call.hub.counts.refused["login"] += 1
         raise too_often(wait_s, "too many attempts to log in")
@@ -47,7 +47,7 @@ async def _verified(call: Call, name: str, password: str) -> str:
     if not is_right or password_hash is None:
         await record(call, "login.failed", name, actor=None, outcome="refused")
         raise Refusal("login_failed", "the user and the password do not belong together")
-    accounts.throttle.succeeded(address, name)
+    accounts.login_guard.succeeded(address, name)
     return password_hash
 
 
@@ -85,7 +85,7 @@ async def _password(call: Call) -> Response:
     session = token if token is not None and token.kind == "session" else None
     change = accounts.directory.noting(noted(call, "password.change", name))
     await change.change_password(name, old_hash, hashed, keep_session=None if session is None else session.id)
-    accounts.throttle.forget(name)
+    accounts.login_guard.forget(name)
     if session is not None:
         return json_response(LoginBody(name, session.expires_ms, None), headers={"Cache-Control": "no-store"})
     return session_answer(call, *await begin_session(call, name, hashed), cookie=False)

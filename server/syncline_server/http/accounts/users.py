@@ -43,7 +43,7 @@ async def _put(call: Call) -> Response:
     keep = call.principal.token if call.principal.name == name else None
     user = await changes(call, "user.change", name, fields=named).change_user(name, change, keep_session=keep)
     if password_hash is not None:
-        call.accounts.throttle.forget(name)
+        call.accounts.login_guard.forget(name)
     return json_response(user_body(user))
 
 
@@ -64,7 +64,7 @@ async def _delete(call: Call) -> Response:
     require_admin(call.principal)
     name = path_text(call, "user")
     user = await changes(call, "user.remove", name).delete_user(name)
-    call.accounts.throttle.forget(name)
+    call.accounts.login_guard.forget(name)
     return json_response(user_body(user))
 
 

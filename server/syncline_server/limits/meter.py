@@ -1,6 +1,6 @@
 """How often one connection may ask: messages and bytes, each by a bucket, and what counts as a flood. Pure."""
 
-from .accounts.throttle import TokenBucket
+from .throttle import TokenBucket
 
 __all__ = ["Meter"]
 

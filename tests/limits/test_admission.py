@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncline_server.accounts.admission import Admission, AdmissionLimits, Refusal, Seat, network_of
+from syncline_server.limits.admission import Admission, AdmissionLimits, Refusal, Seat, network_of
 
 LIMITS = AdmissionLimits(connections=6, address=4, user=3, pending=3, pending_address=2)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from syncline_server.accounts.throttle import Throttle, TokenBucket
+from syncline_server.limits.throttle import Throttle, TokenBucket
 
 #: Multiples of an eighth of a second; most are short, so that buckets are not always full.
 STEPS = st.integers(0, 80).map(lambda eighths: eighths / 8)

@@ -1,0 +1,1 @@
+"""Bounds on how much and how often."""
