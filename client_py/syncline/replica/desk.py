@@ -269,6 +269,9 @@ class Desk:
             return
         if patient and entry.lacks:
             return
+        if entry.atomic and not entry.edits:
+            # What it would mean without what it lacks only the application knows, so it waits on.
+            return
         if not entry.atomic:
             # What it is to delete does not come back: then it is as good as deleted.
             self.group.save(self.outbox.put(msgspec.structs.replace(entry, refusal=None, returned=False)))

@@ -9,6 +9,7 @@ from syncline import Add, Delete, Returned, RewoundTo, SyncState
 from syncline_protocol import Seq
 from syncline_protocol import server as requested
 from syncline_protocol.messages import ResumeHow
+from tests.client.fake_clock import FakeClock
 from tests.client.fake_server import FakeConnection, FakeServer
 from tests.client.replica.history import AFTER, begin, come_back, cut
 from tests.client.replica.holding import caught_up, held, is_equal, keys, reports_of, shown, turns, until
@@ -182,6 +183,33 @@ async def test_what_builds_on_what_somebody_else_has_to_bring_back_waits_for_tha
         await soon(write.synced())
         await come_back(server, ours)
         assert keys(ours) == ["v2"]
+
+
+async def test_what_is_no_edit_waits_for_what_it_builds_on_however_long_that_takes(
+    server: FakeServer, path: str | None
+) -> None:
+    clock = FakeClock(chance=0.0)
+    async with held(server, path, clock=clock) as replica:
+        await caught_up(replica)
+        server.notes.commit("v1", b"1")
+        await server.publish()
+        await until(lambda: "v1" in replica)
+        write = await replica.replace("v1", 2, "v2")
+        await soon(write.synced())
+        server.notes.restore(0, "inc2")
+        await cut(server, replica)
+        await caught_up(replica)
+        await until(lambda: write.refusal is not None)
+        for _ in range(3):
+            clock.advance(31.0)
+            await turns(100)
+        assert (write.state, replica.pending, keys(replica)) == (SyncState.PENDING, [write], ["v2"])
+        await caught_up(replica)
+        server.notes.commit("v1", b"1")
+        await server.publish()
+        await soon(write.synced())
+        await come_back(server, replica)
+        assert keys(replica) == ["v2"]
 
 
 async def test_what_a_write_waits_for_may_come_back_before_the_write_is_told_to_wait(
