@@ -10,14 +10,16 @@ comes between the look at what is there and the write; `edits` says what, `rules
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from syncline.errors import DocumentError, DocumentGone, Misuse, WriteRefused
-from syncline.replica.entry import Edit, Entry, EntryOp
+from syncline.replica.draft import Draft
+from syncline.replica.entry import Entry, Refusal
 from syncline.replica.message import message_of
 from syncline.replica.record import LocalRecord
+from syncline.replica.report import Report
 from syncline.replica.watch import Watch
 from syncline.replica.write import Write
 from syncline.value import Json
@@ -34,6 +36,7 @@ from .path import CollectionPath, DocumentPath, short_id
 from .policies import OnConflict, Policies
 from .query import DocumentsQuery, DocumentsView, OrderBy, Where
 from .typed import Shape
+from .unseen import on_top
 
 __all__ = ["Collection", "Records"]
 
@@ -69,10 +72,8 @@ class Records(Protocol):
     async def order(self, work: Callable[[], Entry], *, reads: bool = False) -> Write:
         """Make a write between two items of the feed."""
 
-    def put(
-        self, ops: tuple[EntryOp, ...], *, size: int = 0, atomic: bool = True, edits: tuple[Edit, ...] = ()
-    ) -> Entry:
-        """Put a write into the outbox; inside of an order."""
+    def put(self, draft: Draft, *, size: int = 0) -> Entry:
+        """Put a write into the outbox, or with a refusal among the rejections; inside of an order."""
 
     def writes_below(self, prefix: str) -> list[Write]:
         """Return the writes of the outbox that touch keys that begin so."""
@@ -171,7 +172,7 @@ class Collection(Generic[T]):
             WriteRefused: a value cannot be said in JSON, or is too large.
         """
         path = self._path.document(short_id(self._records.new_id()) if id is None else id)
-        texts = self._texts_of(path, self._attributes_of(value, attributes))
+        texts = self.texts_of(path, self._attributes_of(value, attributes))
         if self.shape is not None:
             self.shape.read(path.text, texts)
             if value is not None:
@@ -188,12 +189,15 @@ class Collection(Generic[T]):
         is_again = bool(self._records.writes_below(path.prefix))
         return self._put(creation(known, texts, self._policy, self._new_version, is_again=is_again))
 
-    async def set(self, path: DocumentPath, attributes: Mapping[str, Any]) -> Write:
-        """Give attributes of a document new values; `Document.set`."""
-        texts = self._texts_of(path, attributes)
-        return await self._records.order(partial(self._set, path, texts), reads=True)
+    async def set(self, path: DocumentPath, texts: Mapping[str, str], seen: Mapping[str, str]) -> Write:
+        """Give attributes of a document new values, as `texts_of` returns them; `Document.set`.
 
-    def _set(self, path: DocumentPath, texts: Mapping[str, str]) -> Entry:
+        Args:
+            seen: what the program knew of their values.
+        """
+        return await self._records.order(partial(self._set, path, texts, seen), reads=True)
+
+    def _set(self, path: DocumentPath, texts: Mapping[str, str], seen: Mapping[str, str]) -> Entry:
         self._require_attached()
         known = assemble(path, self._records.next_records(path.prefix))
         if not known.exists:
@@ -201,8 +205,10 @@ class Collection(Generic[T]):
         if self.shape is not None:
             after = {**known.texts, **texts}
             self.shape.read(path.text, {name: text for name, text in after.items() if text != NULL})
+        made = on_top(known, texts, seen, self._records.policies, self._records.limits)
         # What is set to what it is already becomes a write without ops, which is as good as there.
-        return self._put(setting(known, texts, self._policy, self._new_version))
+        change = setting(known, made.texts, self._policy, self._new_version)
+        return self._put(change, made.refusal, made.reports)
 
     async def delete(self, path: DocumentPath) -> Write:
         """Delete a document and what hangs below it; `Document.delete`."""
@@ -214,17 +220,19 @@ class Collection(Generic[T]):
             raise DocumentGone(path.text)
         below = self._records.next_records(path.prefix_below)
         changes = deletions(path, [record.key for record in own], [record.key for record in below])
-        entries = [self._records.put(tuple(change.ops), atomic=False, edits=tuple(change.edits)) for change in changes]
+        drafts = [Draft(tuple(change.ops), atomic=False, edits=tuple(change.edits)) for change in changes]
+        entries = [self._records.put(draft) for draft in drafts]
         return entries[0]
 
-    def _put(self, change: Change) -> Entry:
+    def _put(self, change: Change, refusal: Refusal | None = None, reports: Sequence[Report] = ()) -> Entry:
         # The longest names that the message can have beside what is written.
         _, size = message_of(Entry(0, tuple(change.ops), 0), _LONGEST_NAME, _LONGEST_NAME)
         limits = self._records.limits
         if size > limits.frame_bytes_max or len(change.ops) > limits.ops_max:
             fault = f"the change has {size} bytes in {len(change.ops)} ops"
             raise WriteRefused(self._records.store, Written("too_large", code="too_large", message=fault))
-        return self._records.put(tuple(change.ops), size=size, edits=tuple(change.edits))
+        draft = Draft(tuple(change.ops), edits=tuple(change.edits), refusal=refusal, reports=tuple(reports))
+        return self._records.put(draft, size=size)
 
     def _new_version(self) -> str:
         return short_id(self._records.new_id())
@@ -241,13 +249,6 @@ class Collection(Generic[T]):
             raise Misuse(f"{self.path}: the collection has no type", hint="give attributes, or give it a type")
         given = self.shape.attributes(value)
         return {name: item for name, item in given.items() if item is not None}
-
-    def _texts_of(self, path: DocumentPath, attributes: Mapping[str, Any]) -> dict[str, str]:
-        """Return the values as text. Raises what is wrong with a name or a value, before anything is written."""
-        if self.shape is not None:
-            self.shape.check_names(attributes)
-        self._check(path.key(MARKER, _LONGEST_VERSION), NULL)
-        return {name: self._text_of(path, name, value) for name, value in attributes.items()}
 
     def _text_of(self, path: DocumentPath, name: str, value: object) -> str:
         if not name:
@@ -266,6 +267,13 @@ class Collection(Generic[T]):
         check_write(self._records.store, [Add(key, Json(text))], self._records.limits, atomic=None, store_id=None)
 
     # --- for its documents and queries ---
+
+    def texts_of(self, path: DocumentPath, attributes: Mapping[str, Any]) -> dict[str, str]:
+        """Return the values as text. Raises what is wrong with a name or a value, before anything is written."""
+        if self.shape is not None:
+            self.shape.check_names(attributes)
+        self._check(path.key(MARKER, _LONGEST_VERSION), NULL)
+        return {name: self._text_of(path, name, value) for name, value in attributes.items()}
 
     def assembled(self, path: DocumentPath) -> Assembled:
         """Return a document as it can be seen."""

@@ -32,6 +32,8 @@ class Document(Generic[T]):
         self._collection = collection
         self._path = assembled.path
         self._seen = assembled
+        # What is being set through it, in that order: whoever sets it again has seen that.
+        self._under_way: list[Mapping[str, str]] = []
 
     # --- looking ---
 
@@ -102,15 +104,23 @@ class Document(Generic[T]):
     async def set(self, attributes: Mapping[str, Any] | None = None, /, **more: Any) -> Write:
         """Give attributes new values, all or none; `None` unsets one. Returns once that is stored locally.
 
-        If somebody else sets the same attribute meanwhile, the collection's `on_conflict` decides; other attributes
-        are none of each other's business.
+        If somebody else has set the same attribute since the document was read, or does so before the write arrives,
+        the collection's `on_conflict` decides; other attributes are none of each other's business.
 
         Raises:
             DocumentGone: it is not there.
             DocumentMismatch: with these values it would not fit the collection's type.
             WriteRefused: a value cannot be said in JSON, or is too large.
         """
-        write = await self._collection.set(self._path, {**(attributes or {}), **more})
+        texts = self._collection.texts_of(self._path, {**(attributes or {}), **more})
+        seen = dict(self._seen.texts)
+        for earlier in self._under_way:
+            seen.update(earlier)
+        self._under_way.append(texts)
+        try:
+            write = await self._collection.set(self._path, texts, seen)
+        finally:
+            self._under_way.remove(texts)
         self.refresh()
         return write
 

@@ -1,13 +1,15 @@
-"""What the application wants done when two change the same attribute of a document. Pure."""
+"""What the application wants done when two change the same attribute of a document. Pure but for its own functions."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from syncline.errors import Misuse
+from syncline_protocol import Limits
 
+from .attribute import decode_attribute, encode_attribute
 from .edits import Policy
 
-__all__ = ["ConflictPolicy", "Merge", "OnConflict", "Policies"]
+__all__ = ["ConflictPolicy", "Merge", "OnConflict", "Policies", "conflict_message", "merged"]
 
 #: Makes one value of three: the one that both began with (None if there was none), ours, and theirs. What they are
 #: is up to the application, which knows what it keeps in an attribute.
@@ -49,3 +51,22 @@ class Policies:
         """Return what is wanted now; None if nothing was said of the collection since the program was started."""
         wish = self._policies.get(pattern)
         return wish.get(attribute, _LAST) if isinstance(wish, Mapping) else wish
+
+
+def merged(wish: ConflictPolicy, before: str | None, ours: str, theirs: str, limits: Limits) -> str | None:
+    """Return the value that the application's function makes of two.
+
+    None if there is no function, or it failed: both values are kept, and the application decides.
+    """
+    if not callable(wish):
+        return None
+    try:
+        base = None if before is None else decode_attribute(before)
+        return encode_attribute(wish(base, decode_attribute(ours), decode_attribute(theirs)), limits).decode()
+    except Exception:
+        return None
+
+
+def conflict_message(document: str, attribute: str, theirs: str) -> str:
+    """Return in words what the application has to decide about."""
+    return f"{attribute!r} of {document} was set to {theirs[:200]} by somebody else"

@@ -26,10 +26,10 @@ from syncline.replica.report import EditDropped, EditMerged, EditOverwrote, Repo
 from syncline_protocol import DEFAULT_LIMITS, Limits
 
 from .assemble import MARKER
-from .attribute import decode_attribute, encode_attribute
+from .attribute import decode_attribute
 from .edits import is_creation, owner_of
 from .path import DocumentPath, short_id, split_key
-from .policies import Merge, Policies
+from .policies import Merge, Policies, conflict_message, merged
 
 __all__ = ["Rules"]
 
@@ -199,13 +199,10 @@ class Rules:
         return ours
 
     def _merge(self, merge: Merge, edit: Edit, ours: str, theirs: str) -> str:
-        before = None if edit.base is None else decode_attribute(edit.base)
-        try:
-            value = merge(before, decode_attribute(ours), decode_attribute(theirs))
-            return encode_attribute(value, self._limits()).decode()
-        except Exception as error:
-            # The application's function failed: both values are kept, and the application decides.
-            raise _Clash(edit, theirs) from error
+        text = merged(merge, edit.base, ours, theirs, self._limits())
+        if text is None:
+            raise _Clash(edit, theirs)
+        return text
 
     def _marker_version(self, making: _Making, path: DocumentPath) -> str:
         if path in making.created:
@@ -345,7 +342,7 @@ def _renamed(entry: Entry, before: Remade, texts: Mapping[str, str], dropped: Ab
 
 
 def _refusal_of(entry: Entry, clash: _Clash) -> Refusal:
-    message = f"{clash.edit.attribute!r} of {clash.edit.document} was set to {clash.theirs[:200]} by somebody else"
+    message = conflict_message(clash.edit.document, clash.edit.attribute, clash.theirs)
     head = entry.refusal.head if entry.refusal else None
     return Refusal("conflict", entry.refusal.ops if entry.refusal else (), message=message, head=head)
 

@@ -14,7 +14,8 @@ from syncline_protocol.cursor import Cursor, Lineage, parse_cursor
 
 from .base import RecordsAndOutbox
 from .database import Database, Saved
-from .entry import Edit, Entry, EntryId, EntryOp, Refusal, SyncState, deletions_of
+from .draft import Draft
+from .entry import Entry, EntryId, EntryOp, Refusal, SyncState, deletions_of
 from .fold import FeedFold, Folded, Result, Stage
 from .group import Group
 from .meaning import Conflict, Leftovers, Meaning, Postponed, Remade
@@ -65,13 +66,17 @@ class Desk:
 
     # --- what the application does ---
 
-    def write(
-        self, ops: tuple[EntryOp, ...], made_ms: int, *, atomic: bool = True, edits: tuple[Edit, ...] = ()
-    ) -> Entry:
+    def write(self, draft: Draft, made_ms: int) -> Entry:
         """Put a write into the outbox."""
         # While another history is built, what is shown, and what the write builds on, may be lost.
         returned = self.fold.stage is Stage.LISTING or not self.fold.shows_built
-        entry = Entry(self.outbox.last_id + 1, ops, made_ms, atomic=atomic, edits=edits, returned=returned)
+        entry = Entry(
+            self.outbox.last_id + 1, draft.ops, made_ms, atomic=draft.atomic, edits=draft.edits, returned=returned
+        )
+        self.group.reports += draft.reports
+        if draft.refusal is not None:
+            entry = entry.with_state(SyncState.REJECTED, refusal=draft.refusal)
+            self.group.reports.append(Rejected(entry.id))
         return self.group.save(self.outbox.put(entry))
 
     def retry(self, entry_id: EntryId) -> Entry | None:

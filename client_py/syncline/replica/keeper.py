@@ -22,7 +22,8 @@ from syncline_protocol import messages
 
 from .database import Contradiction, Database
 from .desk import Desk
-from .entry import Edit, Entry, EntryId, EntryOp
+from .draft import Draft
+from .entry import Entry, EntryId
 from .feed import Answered, FeedItem, Lost, OutboxWrite, ReplicaFeed, Withdrawn
 from .fold import FeedFold, Folded, Result, Stage
 from .group import Group, Order
@@ -159,9 +160,9 @@ class Keeper:
         self._orders.append(order)
         self._work.set()
 
-    def write(self, ops: tuple[EntryOp, ...], *, atomic: bool = True, edits: tuple[Edit, ...] = ()) -> Entry:
+    def write(self, draft: Draft) -> Entry:
         """Put a write into the outbox; to be called by an order."""
-        return self._desk.write(ops, int(self._clock.time() * 1000), atomic=atomic, edits=edits)
+        return self._desk.write(draft, int(self._clock.time() * 1000))
 
     def retry(self, entry_id: EntryId) -> Entry | None:
         """Put a rejected write back; to be called by an order. None if it is not rejected."""
@@ -413,7 +414,7 @@ class Keeper:
         """Clean up what entries that have arrived left behind."""
         writes = self._desk.look_after_arrived()
         for ops in writes:
-            self.write(ops, atomic=False)
+            self.write(Draft(ops, atomic=False))
         if writes or self._desk.group.reports:
             self._put(Order(lambda: None))
 

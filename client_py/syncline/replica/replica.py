@@ -29,7 +29,8 @@ from syncline_protocol.cursor import Seq
 
 from .audience import Audience
 from .database import Database
-from .entry import Edit, Entry, EntryId, EntryOp, SyncState
+from .draft import Draft
+from .entry import Entry, EntryId, SyncState
 from .fold import Stage
 from .keeper import Keeper, Listener
 from .message import ops_of
@@ -200,7 +201,7 @@ class Replica:
         for op in ops:
             self.check_key(op.key)
         checked = ops_of(message)
-        return await self.order(lambda: self.put(checked, size=size))
+        return await self.order(lambda: self.put(Draft(checked), size=size))
 
     def check_key(self, key: str) -> None:
         """Raise if a replica of a part of the store could never show this key."""
@@ -381,17 +382,15 @@ class Replica:
 
     # --- for the collections ---
 
-    def put(
-        self, ops: tuple[EntryOp, ...], *, size: int = 0, atomic: bool = True, edits: tuple[Edit, ...] = ()
-    ) -> Entry:
+    def put(self, draft: Draft, *, size: int = 0) -> Entry:
         """Put a write into the outbox; to be called by an order. Raises `OutboxFull`."""
         held = self._keeper.outbox.size
         if held + size > self._outbox_bytes_max:
             raise OutboxFull(self.store, held, self._outbox_bytes_max)
-        if not ops:
+        if not draft.ops:
             # Nothing to do: it is as good as there.
             return Entry(0, (), 0, SyncState.SYNCED)
-        return self._keeper.write(ops, atomic=atomic, edits=edits)
+        return self._keeper.write(draft)
 
     async def order(self, work: Callable[[], Entry], *, reads: bool = False) -> Write:
         """Make a write between two items of the feed; returns it once it is stored."""

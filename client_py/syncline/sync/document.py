@@ -99,8 +99,8 @@ class Document(Generic[T]):
     def set(self, attributes: Mapping[str, Any] | None = None, /, **more: Any) -> Write:
         """Give attributes new values, all or none; `None` unsets one. Returns once that is stored locally.
 
-        If somebody else sets the same attribute meanwhile, the collection's `on_conflict` decides; other attributes
-        are none of each other's business.
+        If somebody else has set the same attribute since the document was read, or does so before the write arrives,
+        the collection's `on_conflict` decides; other attributes are none of each other's business.
 
         Raises:
             DocumentGone: it is not there.

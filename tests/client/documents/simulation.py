@@ -99,6 +99,7 @@ class Simulation:
         self._numbers = 0
         self._backups: list[Any] = []
         self._restored = 0
+        self._kept_by: dict[Replica, dict[str, Document[Any]]] = {}
         self.stations = [
             Station(
                 self.network,
@@ -196,13 +197,21 @@ class Simulation:
         documents = self._documents(station)
         if not documents:
             return
-        document = self.random.choice(documents)
+        document = self._kept(station, self.random.choice(documents))
         attributes = make(document)
         try:
             await document.set(attributes)
         except DocumentGone:
             return
         self.model.wanted(document.path, attributes)
+
+    def _kept(self, station: Station, document: Document[Any]) -> Document[Any]:
+        """Return a document, or what the program has kept of it since it last changed it: it may be old."""
+        kept = self._kept_by.setdefault(station.replica, {}).setdefault(document.path, document)
+        if kept == document or self.random.random() < 0.5:
+            return document
+        self.happened["change of what was kept"] += 1
+        return kept
 
     async def _set(self, station: Station) -> None:
         await self._change(station, lambda _: self._some_attributes())

@@ -48,5 +48,5 @@ async def test_every_kind_of_event_happens_and_every_rule_is_met() -> None:
         happened |= {name for name, count in life.happened.items() if count}
         reported |= {type(report).__name__ for station in life.stations for report in station.reports}
     assert happened >= {"create", "create below", "set", "tag", "own", "unset", "delete", "cut", "deaf", "crash"}
-    assert happened >= {"close", "restart", "backup", "restore"}
+    assert happened >= {"close", "restart", "backup", "restore", "change of what was kept"}
     assert reported >= {"EditDropped", "EditMerged", "EditOverwrote", "Returned", "RewoundTo"}

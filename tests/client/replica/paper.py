@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosedError
 from syncline.credentials import Credentials
 from syncline.link import Link, LinkObserver
 from syncline.replica.database import Database
+from syncline.replica.draft import Draft
 from syncline.replica.entry import Edit, Entry, EntryId, EntryOp, Refusal, SyncState
 from syncline.replica.keeper import Keeper, Listener
 from syncline.replica.meaning import Base, Conflict, Leftovers, Postponed, Remade, Remaking
@@ -245,7 +246,7 @@ class Paper:
     async def write(self, *ops: EntryOp, edited: bool = False, atomic: bool = True) -> EntryId:
         """Make a write."""
         edits = (_EDIT,) if edited else ()
-        entry = await self.keeper.order(lambda: self.keeper.write(ops, atomic=atomic, edits=edits))
+        entry = await self.keeper.order(lambda: self.keeper.write(Draft(ops, atomic, edits)))
         assert entry is not None
         await self.turn()
         return entry.id

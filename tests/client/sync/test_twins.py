@@ -18,7 +18,17 @@ ADDED = {"timeout"}
 
 #: Public names of async classes that are for other parts of the package.
 INTERNAL = {
-    syncline.Collection: {"all_assembled", "assembled", "below", "collection_path", "delete", "set", "shape", "stored"},
+    syncline.Collection: {
+        "all_assembled",
+        "assembled",
+        "below",
+        "collection_path",
+        "delete",
+        "set",
+        "shape",
+        "stored",
+        "texts_of",
+    },
     syncline.Document: {"document_path", "seen"},
     syncline.Replica: {
         "check_key",
