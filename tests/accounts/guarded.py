@@ -19,8 +19,12 @@ from syncline_protocol.transaction import Transaction
 from syncline_server.access.authority import Authority
 from syncline_server.access.gate import Visitor
 from syncline_server.access.grant import GrantLimits, Role
+from syncline_server.accounts.accounts import Accounts
+from syncline_server.accounts.audit import AuditLog
 from syncline_server.accounts.directory import Directory
 from syncline_server.accounts.gate import AccountsGate, Authenticate, TokenVerifier
+from syncline_server.accounts.login_guard import LoginGuard
+from syncline_server.accounts.password import PasswordHasher
 from syncline_server.accounts.ticket import Tickets
 from syncline_server.connection import Connection
 from syncline_server.http.call import Api
@@ -272,6 +276,9 @@ class Guarded:
             authority=Authority(self.directory.grants_for),
             admission=admission,
         )
+        self.accounts = Accounts(
+            self.directory, PasswordHasher(), AuditLog(storage, self._write, made.now_ms), self.tickets, LoginGuard()
+        )
         self.rate = rate
         self._tells = tells
         self._app: Starlette | None = None
@@ -283,9 +290,15 @@ class Guarded:
         """Open the storage and read the accounts, as the application does."""
         await self.hub.start()
         await self.directory.open()
+        await self.accounts.audit.open()
         self.hub.on_commit.append(self.directory.extend)
         if self._tells:
             self.directory.listeners.append(lambda: self.hub.rights_changed(self.directory.concern))
+
+    async def stop(self) -> None:
+        """Finish what is under way."""
+        await self.accounts.audit.close()
+        await self.hub.stop()
 
     def tick(self, seconds: float = 0.0) -> None:
         """Let time pass, and do what the second hand does without other processes."""
@@ -320,7 +333,17 @@ class Guarded:
         """The routes of stores, records and changes."""
         if self._app is None:
             settings = Settings(store="memory:")
-            api = Api(self.hub, CollectorRegistry(), "syncline/1", settings, frozenset(), b"{}", b"{}", rate=self.rate)
+            api = Api(
+                self.hub,
+                CollectorRegistry(),
+                "syncline/1",
+                settings,
+                frozenset(),
+                b"{}",
+                b"{}",
+                accounts=self.accounts,
+                rate=self.rate,
+            )
             by_path: dict[str, list[Operation]] = {}
             for operation in _OPERATIONS:
                 by_path.setdefault(operation.path, []).append(operation)
@@ -356,4 +379,4 @@ async def guarded(
     try:
         yield made
     finally:
-        await made.hub.stop()
+        await made.stop()
