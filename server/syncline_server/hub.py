@@ -93,7 +93,7 @@ class Hub:
         self.authority = authority or Authority(lambda principal, store: [])
         #: Called with each commit before it is published or acknowledged.
         self.on_commit: list[Callable[[Commit], None]] = []
-        self._write_buckets: dict[tuple[str, str], TokenBucket] = {}
+        self._write_buckets: dict[tuple[str | None, str], TokenBucket] = {}
         self._turns = Turns(clock.now)
         self.feeds = Feeds(storage, self.counts, log, self._turns, clock.now, tail_bytes_max=tail_bytes_max)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -272,7 +272,7 @@ class Hub:
 
     def writes_wait_s(self, principal: Principal, store: str, rate_per_s: float) -> float:
         """Count a write of a grant that bounds them. Returns 0, or the seconds after which it may come."""
-        key = (principal.name or principal.kind, store)
+        key = (principal.name, store)
         bucket = self._write_buckets.get(key)
         if bucket is None or bucket.rate_per_s != rate_per_s:
             if len(self._write_buckets) >= _BUCKETS_MAX:
