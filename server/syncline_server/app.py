@@ -87,7 +87,9 @@ def create_app(
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         await start(app)
-        hub.spawn(_keep_ticking(hub, office))
+        hub.spawn(_keep_ticking(hub))
+        if office is not None:
+            hub.spawn(_look_after(hub, office))
         if settings.demo:
             hub.spawn(keep_demo_filling(hub))
         try:
@@ -146,16 +148,21 @@ async def start(app: Starlette) -> None:
         await office.open(hub)
 
 
-async def _keep_ticking(hub: Hub, office: AccountsOffice | None) -> None:
+async def _keep_ticking(hub: Hub) -> None:
     while True:
         await asyncio.sleep(_TICK_S)
         hub.tick()
-        if office is not None:
-            try:
-                await office.tick()
-            except Exception:
-                # The clock of the connections, and with it every deadline, must not stop for a mistake here.
-                hub.log.exception("accounts_tick_failed")
+
+
+async def _look_after(hub: Hub, office: AccountsOffice) -> None:
+    # Apart from the clock of the connections: that, and with it every deadline, must not wait for the storage, nor for
+    # others who change the accounts.
+    while True:
+        await asyncio.sleep(_TICK_S)
+        try:
+            await office.tick()
+        except Exception:
+            hub.log.exception("accounts_tick_failed")
 
 
 def office_of(app: Starlette) -> AccountsOffice | None:

@@ -50,7 +50,7 @@ class Waiting(Protocol):
     def stop(self) -> None:
         """Come to an end soon: the server drains."""
 
-    def recheck(self) -> None:
+    def recheck(self, concern: Concern) -> None:
         """Rights have changed: come to an end at once if what is waited for may not be seen any more."""
 
     def tick(self, now_ms: int) -> None:
@@ -298,7 +298,7 @@ class Hub:
                 self._recheck_rights(connection, concern)
         for waiting in list(self.waiting):
             try:
-                waiting.recheck()
+                waiting.recheck(concern)
             except Exception:
                 # Those behind it lose what they may not have all the same.
                 self.log.exception("recheck_failed")

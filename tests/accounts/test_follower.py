@@ -12,6 +12,7 @@ from syncline_protocol.transaction import Transaction
 from syncline_server.access.principal import Principal
 from syncline_server.accounts.entry import ACCOUNTS
 from syncline_server.accounts.plans.users import UserChange
+from syncline_server.accounts.registry import Registry
 from syncline_server.committer import Answer
 from syncline_server.storage.base import Chunk, StorageUnavailable
 from syncline_server.storage.memory import MemoryStorage
@@ -403,3 +404,27 @@ async def test_memory_storage_is_enough_for_a_directory() -> None:
     process = await Office(storage).process()
     await process.directory.add_user("ada")
     assert (await storage.info(ACCOUNTS)).head.seq == 1
+
+
+async def test_what_cannot_be_folded_leaves_nobody_anything_until_all_is_read_anew(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = process.directory
+    await directory.add_user("ada")
+    secret = await process.login("ada")
+    heard: list[str] = []
+    directory.listeners.append(lambda: heard.append(process.who(secret) or ""))
+
+    def fail(registry: Registry, rows: object) -> None:
+        raise RuntimeError("a mistake")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Registry, "apply", fail)
+        with pytest.raises(RuntimeError):
+            await directory.add_user("bob")
+    assert heard == ["UNKNOWN"]
+    assert process.who(secret) == "UNKNOWN"
+    assert directory.is_behind
+    await directory.catch_up()
+    assert process.who(secret) == "ada"
+    assert set(directory.registry.users) == {"ada", "bob"}

@@ -282,3 +282,17 @@ def test_a_user_who_becomes_something_unknown_is_nobody() -> None:
     assert not registry.users
     assert not registry.has_admin
     assert registry.ignored == 1
+
+
+def test_ends_of_what_is_no_more_do_not_gather() -> None:
+    model, registry = Model(), Registry()
+    registry.apply(model.put(Grant("g_1", "everyone", "notes", "reader", None, 1, expires_ms=9000)))
+    for number in range(5000):
+        token = Token(f"t_{number}", "ada", "", "session", f"h{number}", ("read",), 1, expires_ms=10_000 + number)
+        registry.apply(model.put(token))
+        if number != 4321:
+            registry.apply(model.drop(token))
+    assert len(registry._expiries) < 1100
+    assert registry.expire(8999) is None
+    assert registry.expire(9000) == Concern.of_grant("everyone", "notes")
+    assert registry.expire(14_321) == Concern.of_users(["ada"])

@@ -18,7 +18,8 @@ async def _striking(wait: Wait) -> asyncio.Task[bool]:
     """Let a wait run into its time limit, up to the moment before whoever waits has his turn."""
     waiting = asyncio.get_running_loop().create_task(wait.until(_for_ever, 0.01))
     await turns(1)
-    time.sleep(0.02)
+    # The loop stands still, so that the limit strikes in its next turn.
+    time.sleep(0.02)  # noqa: ASYNC251
     await turns(1)
     assert not waiting.done()
     return waiting
@@ -84,3 +85,38 @@ async def test_a_stream_ends_with_the_credentials_of_whom_others_vouch_for() -> 
         assert poll.status == 401
         await lines.leave()
         await poll.leave()
+
+
+async def test_a_change_that_is_not_about_a_stream_does_not_judge_it() -> None:
+    async with guarded() as world:
+        directory = world.directory
+        ann = await world.user("ann")
+        await directory.put_group("staff", ["ann"])
+        grant = await world.grant("group:staff")
+        stream = world.ask("GET", "/v1/stores/notes/changes", ann, accept="text/event-stream")
+        await turns(20)
+        (wait,) = world.hub.waiting
+        assert isinstance(wait, Wait)
+        judged, really = [0], wait._allowed
+
+        def counted() -> bool:
+            judged[0] += 1
+            return really()
+
+        wait._allowed = counted
+        await world.grant("user:app:eve", "others")
+        await world.grant("user:app:eve", "notes")
+        await world.grant("everyone", "others")
+        await directory.add_user("bob", password_hash="h")
+        assert judged[0] == 0
+        # A group that she came into later counts as well.
+        await directory.put_group("late", ["ann"])
+        late = await world.grant("group:late")
+        assert judged[0] == 2
+        await directory.remove_grant(grant)
+        assert judged[0] == 3
+        assert not stream.is_over
+        await directory.remove_grant(late)
+        await turns(5)
+        assert stream.aborted
+        await stream.leave()

@@ -5,7 +5,7 @@ A gate knows credentials; what somebody may do is the `Authority`'s. What can be
 operator's own function takes the way of `prove`. `OPEN_GATE` is the gate of a server on which nobody has to log in.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from syncline_protocol.errors import CloseCode, RemoteProtocolError
@@ -23,7 +23,7 @@ class Visitor:
     `address` is where he comes from, as far as trusted proxies tell.
     """
 
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     origin: str | None = None
     address: str = ""
 

@@ -50,9 +50,8 @@ class Accounts:
     oidc: the login through a provider, if there is one.
     setup: the code that was printed at the start, with which an administrator is made.
     session_ms: how long a session lasts.
-    knows_all: grants can only be made to names that have an account here. False if the operator's own function says
-        who somebody is.
-    creating: is held while a store is created, so that two who want one name do not both get it.
+    changing_stores: is held while a store is created or dropped, so that two who want one name do not both get it, and
+        nobody drops the store of another who has got its name.
     """
 
     directory: Directory
@@ -63,8 +62,7 @@ class Accounts:
     oidc: OidcLogin | None = None
     setup: SetupCode = field(default_factory=SetupCode)
     session_ms: int = SESSION_MS
-    knows_all: bool = True
-    creating: asyncio.Lock = field(default_factory=asyncio.Lock)
+    changing_stores: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def note(
         self, action: str, actor: Principal, subject: str, address: str, *, outcome: AuditOutcome = "ok"

@@ -6,7 +6,9 @@ the other; only those of other processes are rivals.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
 from typing import Literal, TypeVar
 
 from syncline_protocol.transaction import Op, Transaction
@@ -34,6 +36,10 @@ Before = Callable[[object], Awaitable[None]]
 #: A change that loses so many races is given up; each loss means that another process got on.
 _RACES_MAX = 8
 
+#: So many changes of one person wait for their turn. There is one queue for everybody, and whoever fills it would put
+#: off what is to be done about him.
+_QUEUED_MAX = 16
+
 _NO_LIMITS = GrantLimits()
 
 
@@ -43,7 +49,8 @@ class Changes:
     write: commits one transaction; `Hub.write` is it.
     now_ms: the wall clock, in ms since 1970.
     mint: makes random bytes.
-    before: see `noting`.
+    before, whose: see `noting`.
+    queued: how many changes of whom wait; it is shared with those that `noting` returns.
     """
 
     def __init__(
@@ -55,6 +62,8 @@ class Changes:
         mint: Mint,
         changing: asyncio.Lock | None = None,
         before: Before | None = None,
+        whose: str | None = None,
+        queued: Counter[str] | None = None,
     ) -> None:
         self._follower = follower
         self._write = write
@@ -62,13 +71,18 @@ class Changes:
         self._mint = mint
         self._changing = changing or asyncio.Lock()
         self._before = before
+        self._whose = whose
+        self._queued: Counter[str] = Counter() if queued is None else queued
 
-    def noting(self, before: Before) -> "Changes":
+    def noting(self, before: Before, *, whose: str | None = None) -> "Changes":
         """Return the same changes, with something that is called once for each before it is written.
 
         So the audit log has an entry of each change that is made, and of those that are refused only where the log
         alone can tell: a name that was used before, a rival who was first. If `before` raises, nothing is changed. Of
         a change that writes nothing, since all is so already, nothing is noted.
+
+        Args:
+            whose: who asks for it. Of each person a few changes wait; the next one is refused (`rate_limited`).
         """
         return Changes(
             self._follower,
@@ -77,6 +91,8 @@ class Changes:
             mint=self._mint,
             changing=self._changing,
             before=before,
+            whose=whose,
+            queued=self._queued,
         )
 
     @property
@@ -319,7 +335,7 @@ class Changes:
             AccountError: the rules do not allow it, or rivals were always first (`overloaded`).
             StorageError: the storage failed; whether it was committed is unknown.
         """
-        async with self._changing:
+        async with self._place(), self._changing:
             results: list[T] = []
             races = 0
             is_noted = self._before is None
@@ -339,6 +355,23 @@ class Changes:
                 else:
                     races += 1
         raise AccountError("overloaded", "others were changing the same accounts all the time", hint="try again")
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """Take a place among the changes of the same person. Raises AccountError: too many of them wait."""
+        whose = self._whose
+        if whose is None:
+            yield
+            return
+        if self._queued[whose] >= _QUEUED_MAX:
+            raise AccountError("rate_limited", "too many changes at the same time", hint="wait for the answers")
+        self._queued[whose] += 1
+        try:
+            yield
+        finally:
+            self._queued[whose] -= 1
+            if not self._queued[whose]:
+                del self._queued[whose]
 
     async def _commit(self, edits: Sequence[Edit]) -> bool:
         """Write one transaction and fold it. Returns False if the log is not as it was when this was decided."""

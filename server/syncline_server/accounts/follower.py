@@ -9,7 +9,7 @@ onto the position that it began at; if that has moved, they are thrown away and 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from syncline_protocol.cursor import Cursor, Resume, Seq, decide_resume, parse_cursor
@@ -74,8 +74,7 @@ class Follower:
         if commit.after != self._at.seq or not self._at.is_in(commit.store_id, commit.head):
             self.is_behind = True
             return
-        self._at = _At(commit.store_id, commit.head.seq, commit.head.cursor)
-        self._tell(self.registry.apply(commit.rows))
+        self._fold(commit.rows, _At(commit.store_id, commit.head.seq, commit.head.cursor))
 
     def expire(self, now_ms: int) -> None:
         """Let time pass: who had a grant or token that has come to its end has it no more."""
@@ -109,9 +108,19 @@ class Follower:
             raise
         if self._at is not began:
             return False
-        self._at = _At(info.store_id, info.head.seq, info.head.cursor)
-        self._tell(self.registry.apply(rows))
+        self._fold(rows, _At(info.store_id, info.head.seq, info.head.cursor))
         return not self.is_behind
+
+    def _fold(self, rows: Sequence[Row], at: _At) -> None:
+        """Take rows, up to a position. If that fails, a loss may be among what is missing: nobody may do anything."""
+        try:
+            concern = self.registry.apply(rows)
+        except BaseException:
+            self.is_behind = True
+            self._replace(None, Registry(self.registry.version + 1))
+            raise
+        self._at = at
+        self._tell(concern)
 
     async def _begin_anew(self, info: StoreInfo) -> bool:
         """Fold the whole log. Until that is done, and if it fails, nobody may do anything."""

@@ -13,7 +13,6 @@ from typing import Protocol
 
 from syncline_protocol.errors import CloseCode, RemoteProtocolError
 from syncline_server.access.gate import Visitor, expired, unauthenticated
-from syncline_server.access.grant import EVERYONE
 from syncline_server.access.principal import ANONYMOUS, Principal
 from syncline_server.log import Log
 
@@ -71,7 +70,7 @@ class AccountsGate:
 
     def admit(self, token: str | None, visitor: Visitor) -> Principal | None:
         if token is None:
-            if not self._directory.registry.grants_to(EVERYONE):
+            if not self._directory.registry.grants_everyone:
                 raise unauthenticated("this needs a login", hint="log in, or send a token")
             return ANONYMOUS
         if len(token) > _TOKEN_CHARS_MAX:
@@ -165,7 +164,7 @@ class AccountsGate:
 
     def current(self, principal: Principal) -> Principal | None:
         if principal.kind == "anonymous":
-            return principal if self._directory.registry.grants_to(EVERYONE) else None
+            return principal if self._directory.registry.grants_everyone else None
         return self._directory.current(principal)
 
     def _refused(self, reason: str, visitor: Visitor) -> RemoteProtocolError:

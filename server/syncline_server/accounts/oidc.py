@@ -22,7 +22,15 @@ from .oidc_pending import LoginUnknown, PendingLogin, PendingLogins, check_next_
 from .oidc_provider import CodeRefused, Provider, TokenAnswer
 from .web import BoundedTransport, FetchFailed, check_url
 
-__all__ = ["OidcIdentity", "OidcLogin", "OidcRefused", "OidcRequest", "OidcSettings", "ProviderUnavailable"]
+__all__ = [
+    "LoginNotBegun",
+    "OidcIdentity",
+    "OidcLogin",
+    "OidcRefused",
+    "OidcRequest",
+    "OidcSettings",
+    "ProviderUnavailable",
+]
 
 _CODE_CHARACTERS_MAX = 4096
 _TEXT_CHARACTERS_MAX = 255
@@ -30,6 +38,10 @@ _TEXT_CHARACTERS_MAX = 255
 
 class OidcRefused(Exception):
     """A login cannot begin or has failed; the text says why, for the log."""
+
+
+class LoginNotBegun(OidcRefused):
+    """Nobody has begun the login that is to be ended, or not in this browser. Anybody can say so without any work."""
 
 
 class ProviderUnavailable(OidcRefused):
@@ -159,7 +171,8 @@ class OidcLogin:
 
         Raises:
             ProviderUnavailable: the provider cannot be asked.
-            OidcRefused: it is not a login that began here in this browser, or the provider's answer is not for it.
+            LoginNotBegun: it is not a login that began here in this browser.
+            OidcRefused: the provider's answer is not for it.
         """
         try:
             login = self._pending.take(state, browser_binding)
@@ -168,7 +181,9 @@ class OidcLogin:
             answer = await self._provider.redeem(code, login)
             claims = await self._check(answer, login)
             return self._identity(await self._complete(claims, answer), login)
-        except (LoginUnknown, CodeRefused) as error:
+        except LoginUnknown as error:
+            raise LoginNotBegun(str(error)) from error
+        except CodeRefused as error:
             raise OidcRefused(str(error)) from error
         except (FetchFailed, KeysUnavailable) as error:
             raise ProviderUnavailable(str(error)) from error

@@ -74,7 +74,6 @@ class AccountsOffice:
             _oidc_of(settings),
             SetupCode(hash_secret(code), settings.rescue),
             round(settings.session_days * 24 * 3600 * 1000),
-            knows_all=authenticate is None and self._jwt is None,
         )
         self.gate = AccountsGate(directory, tickets, log, now_ms=now_ms, jwt=self._jwt, authenticate=authenticate)
         self.authority = Authority(directory.grants_for, cast(Literal["users", "admins"], settings.store_creators))

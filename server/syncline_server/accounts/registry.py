@@ -6,7 +6,7 @@ an `apply` ends with a transaction: nobody sees a state that the log did not hav
 """
 
 from collections.abc import Iterable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 import msgspec
 
@@ -18,6 +18,9 @@ from syncline_server.storage.base import Row
 from .entry import Entry, Group, Invitation, Token, User, decode_entry, id_of, kind_of, parse_key
 
 __all__ = ["Registry"]
+
+#: So many ends of what is no more may be remembered besides.
+_EXPIRIES_SPARE = 1000
 
 
 class Registry:
@@ -155,6 +158,11 @@ class Registry:
         tables = (self._grants_to.get(to, {}), self._prefixes_to.get(to, {}))
         return self._grants(key for table in tables for keys in table.values() for key in keys)
 
+    @property
+    def grants_everyone(self) -> bool:
+        """Whether something is granted to everyone, so that who has not logged in may come in."""
+        return bool(self._grants_to.get(EVERYONE) or self._prefixes_to.get(EVERYONE))
+
     def grants_on(self, pattern: str) -> list[Grant]:
         """Return all grants for exactly this store or prefix, oldest first, also ended ones."""
         return self._grants(self._grants_on.get(pattern, ()))
@@ -240,8 +248,14 @@ class Registry:
         return self._prefixes_to if grant.store.endswith("*") else self._grants_to
 
     def _note_expiry(self, expires_ms: int | None, whom: str, store: str = "") -> None:
-        if expires_ms is not None:
-            heappush(self._expiries, (expires_ms, whom, store))
+        if expires_ms is None:
+            return
+        heappush(self._expiries, (expires_ms, whom, store))
+        if len(self._expiries) > _EXPIRIES_SPARE + 2 * (len(self.tokens) + len(self.grants)):
+            # Most are of what has ended before its time, which may be far away: each login leaves one behind.
+            self._expiries = [(token.expires_ms, token.user, "") for token in self.tokens.values() if token.expires_ms]
+            self._expiries += [(it.expires_ms, it.to, it.store) for it in self.grants.values() if it.expires_ms]
+            heapify(self._expiries)
 
 
 def _discard(index: dict[str, set[str]], key: str, item: str) -> None:

@@ -4,6 +4,8 @@ A grant is for a name, so what is left of one for a store that is gone must not 
 its name: grants are taken back when a store is dropped, and again before one is created.
 """
 
+from collections.abc import Callable
+
 from syncline_protocol.errors import RemoteProtocolError
 from syncline_server.access.principal import Principal
 from syncline_server.access.rights import Rights
@@ -21,22 +23,26 @@ _STORES_PER_USER_MAX = 1000
 
 
 async def create_owned(
-    hub: Hub, accounts: Accounts, store: str, principal: Principal, rights: Rights, address: str
+    hub: Hub, accounts: Accounts, store: str, principal: Principal, address: str, allowed: Callable[[], Rights]
 ) -> StoreInfo:
     """Create a store for somebody who may, and make him its owner.
+
+    Args:
+        allowed: his rights in the store now. It raises what he is refused with if he may not create it, and is asked
+            when it is his turn and again right before the effect, as others may have taken his right away meanwhile.
 
     Raises:
         RemoteProtocolError: `name_taken`; `quota_exceeded`, he owns too many.
         StorageError: the storage failed, or the entry in the audit log could not be written.
     """
-    async with accounts.creating:
-        return await _create(hub, accounts, store, principal, rights, address)
+    async with accounts.changing_stores:
+        return await _create(hub, accounts, store, principal, address, allowed)
 
 
 async def _create(
-    hub: Hub, accounts: Accounts, store: str, principal: Principal, rights: Rights, address: str
+    hub: Hub, accounts: Accounts, store: str, principal: Principal, address: str, allowed: Callable[[], Rights]
 ) -> StoreInfo:
-    directory = accounts.directory
+    directory, rights = accounts.directory, allowed()
     taken = RemoteProtocolError(
         "name_taken", f"there is a store {store!r} of somebody else", hint="choose another name"
     )
@@ -45,7 +51,7 @@ async def _create(
     if not rights.is_owner and _owned_count(directory.registry, principal) >= _STORES_PER_USER_MAX:
         raise RemoteProtocolError("quota_exceeded", f"a user may own {_STORES_PER_USER_MAX} stores", hint="drop one")
     await accounts.note("store.create", principal, store, address)
-    if rights.is_owner:
+    if allowed().is_owner:
         return (await hub.create(store))[0]
     await directory.remove_store_grants(store)
     info, created = await hub.create(store)
@@ -53,9 +59,7 @@ async def _create(
         # Another process was first.
         raise taken
     try:
-        await directory.add_grant(
-            f"user:{principal.name}", store, "owner", by=principal.name, must_exist=accounts.knows_all
-        )
+        await directory.add_grant(f"user:{principal.name}", store, "owner", by=principal.name)
     except (AccountError, StorageError):
         # A store without an owner would keep its name from everybody; only an administrator could give it away.
         await hub.drop(store)
@@ -72,16 +76,36 @@ async def _is_there(hub: Hub, store: str) -> bool:
 
 
 def _owned_count(registry: Registry, principal: Principal) -> int:
-    return sum(grant.role == "owner" for grant in registry.grants_to(f"user:{principal.name}"))
+    # Those that others have given him are not counted, or anybody could use up his room.
+    grants = registry.grants_to(f"user:{principal.name}")
+    return sum(grant.role == "owner" and grant.by == principal.name for grant in grants)
 
 
-async def drop_owned(hub: Hub, accounts: Accounts, store: str, principal: Principal, address: str) -> StoreInfo:
-    """Drop a store for somebody who may, with the grants for it. Raises StorageError."""
+async def drop_owned(
+    hub: Hub, accounts: Accounts, store: str, principal: Principal, address: str, allowed: Callable[[], object]
+) -> StoreInfo:
+    """Drop a store for somebody who may, with the grants for it.
+
+    Args:
+        allowed: raises what he is refused with if he may not do this any more. It is asked right before the effect: the
+            name may be that of somebody else's store by then.
+
+    Raises StorageError, and what `allowed` raises.
+    """
+    async with accounts.changing_stores:
+        return await _drop(hub, accounts, store, principal, address, allowed)
+
+
+async def _drop(
+    hub: Hub, accounts: Accounts, store: str, principal: Principal, address: str, allowed: Callable[[], object]
+) -> StoreInfo:
+    allowed()
     await hub.storage.info(store)
     await accounts.note("store.drop", principal, store, address, outcome="begun")
     try:
+        allowed()
         info = await hub.drop(store)
-    except StorageError:
+    except (StorageError, RemoteProtocolError):
         await accounts.note("store.drop", principal, store, address, outcome="failed")
         raise
     await accounts.directory.remove_store_grants(store)

@@ -19,6 +19,7 @@ from syncline_protocol.errors import KeyInvalid, RemoteProtocolError
 from syncline_protocol.limits import DEFAULT_LIMITS, Limits
 from syncline_protocol.values import check_key, check_store_name
 from syncline_server.access.authority import Action
+from syncline_server.access.concern import Concern
 from syncline_server.access.gate import Visitor, unauthenticated
 from syncline_server.access.principal import ANONYMOUS, Principal
 from syncline_server.access.rights import Rights
@@ -149,6 +150,25 @@ class Call:
             return store is None or view is None or authority.rights(principal, store).view == view
 
         return still_allowed
+
+    def concerned(self) -> Callable[[Concern], bool]:
+        """Return what tells whether a change of rights may be about this request, so that not all are judged anew.
+
+        It has to be asked about every change: those of who he is are about him, and it goes on with who he is then.
+        """
+        gate, was = self.hub.gate, self._principal
+        store = self.store if "store" in self.request.path_params else None
+        now = gate.current(was) or was
+
+        def concerned(concern: Concern) -> bool:
+            nonlocal now
+            if not concern.is_about(now):
+                return False
+            identity = concern.changes_identity(now)
+            now = gate.current(was) or now
+            return identity or (store is not None and concern.is_in(store))
+
+        return concerned
 
     @property
     def accounts(self) -> Accounts:

@@ -2,10 +2,12 @@
 
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from starlette.responses import Response
 
 from syncline_server.access.authority import Action
+from syncline_server.access.rights import Rights
 from syncline_server.access.view import View
 from syncline_server.accounts.stores import create_owned, drop_owned
 from syncline_server.storage.base import StoreInfo, StoreUnknown
@@ -41,13 +43,19 @@ async def _create(call: Call) -> Response:
     if principal.kind == "open":
         info, created = await call.hub.create(store)
         return json_response(store_body(info), 201 if created else 200)
-    rights = call.rights(store)
-    if rights.view is not None:
+    view = call.rights(store).view
+    if view is not None:
         with suppress(StoreUnknown):
-            return json_response(await _body(call, await call.hub.storage.info(store), rights.view))
-    call.authorize(Action.CREATE, store)
-    address = call.visitor.address
-    info = await create_owned(call.hub, call.accounts, store, principal, rights, address)
+            body = await _body(call, await call.hub.storage.info(store), view)
+            # His grants may have been taken back while it was looked at.
+            if call.rights(store).view == view:
+                return json_response(body)
+
+    def allowed() -> Rights:
+        call.authorize(Action.CREATE, store)
+        return call.rights(store)
+
+    info = await create_owned(call.hub, call.accounts, store, principal, call.visitor.address, allowed)
     return json_response(store_body(info, role="owner"), 201)
 
 
@@ -59,9 +67,9 @@ async def _drop(call: Call) -> Response:
     store = call.store
     if call.principal.kind == "open":
         return json_response(store_body(await call.hub.drop(store)))
-    return json_response(
-        store_body(await drop_owned(call.hub, call.accounts, store, call.principal, call.visitor.address))
-    )
+    allowed = partial(call.authorize, Action.DROP, store)
+    info = await drop_owned(call.hub, call.accounts, store, call.principal, call.visitor.address, allowed)
+    return json_response(store_body(info))
 
 
 _STORE = {JSON: (StoreBody,)}

@@ -14,6 +14,7 @@ from typing import cast
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from syncline_server.access.concern import EVERYTHING, Concern
 from syncline_server.access.view import View
 from syncline_server.direct import ABORT_EXTENSION
 from syncline_server.limits.admission import Seat
@@ -34,13 +35,20 @@ class Wait:
     Args:
         allowed: whether whoever waits may still see what he waits for.
         expires_ms: the end of his credentials, in ms since 1970, if they have one.
+        concerned: whether a change of rights is about him and what he waits for.
     """
 
-    def __init__(self, allowed: Callable[[], bool] = lambda: True, expires_ms: int | None = None) -> None:
+    def __init__(
+        self,
+        allowed: Callable[[], bool] = lambda: True,
+        expires_ms: int | None = None,
+        concerned: Callable[[Concern], bool] = lambda concern: True,
+    ) -> None:
         self.stopped = False
         self.gone = False
         self._allowed = allowed
         self._expires_ms = expires_ms
+        self._concerned = concerned
         self._deadline: asyncio.Timeout | None = None
         self._sending = False
 
@@ -49,9 +57,9 @@ class Wait:
         self.stopped = True
         self._end_within(_LAST_PIECE_S if self._sending else 0.0)
 
-    def recheck(self) -> None:
+    def recheck(self, concern: Concern = EVERYTHING) -> None:
         """Rights have changed: end at once, without another piece, if this is not allowed any more."""
-        if not self.gone and not self._allowed():
+        if not self.gone and self._concerned(concern) and not self._allowed():
             self.gone = self.stopped = True
             self._end_within(0.0)
 
@@ -100,7 +108,7 @@ async def waiting(call: Call, view: View | None, receive: Receive | None = None)
         Refusal: `overloaded`, if there is no room for another.
     """
     hub = call.hub
-    wait = Wait(call.still_allowed(view), call.principal.expires_ms)
+    wait = Wait(call.still_allowed(view), call.principal.expires_ms, call.concerned())
     seat = _seat(call)
     hub.waiting.add(wait)
     # Grants may have changed since the request was let in.

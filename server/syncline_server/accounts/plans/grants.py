@@ -1,6 +1,7 @@
 """Grants: made or replaced, taken back, and all of a store at once when it is dropped."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from syncline_server.access.grant import EVERYONE, Grant, GrantLimits, covers
 from syncline_server.accounts.account_name import check_grantee, check_pattern, is_external
@@ -11,11 +12,12 @@ from syncline_server.accounts.registry import Registry
 
 __all__ = [
     "GRANTS_MAX",
+    "Owned",
     "add_grant",
     "check_role",
     "is_owner",
     "make_room",
-    "owns",
+    "owned_by",
     "remove_grant",
     "remove_store_grants",
 ]
@@ -88,15 +90,27 @@ def is_owner(registry: Registry, name: str, pattern: str, now_ms: int) -> bool:
     if user is not None and user.is_admin:
         return True
     known = user is not None or is_external(name)
-    return known and owns(registry, name, registry.groups_of(name), pattern, now_ms)
+    return known and owned_by(registry, name, registry.groups_of(name), now_ms).has(pattern)
 
 
-def owns(registry: Registry, name: str | None, groups: Iterable[str], pattern: str, now_ms: int) -> bool:
-    """Return whether somebody of this name and in these groups is granted a store, or every store with a prefix."""
-    return any(
-        grant.role == "owner"
-        and (grant.expires_ms is None or grant.expires_ms > now_ms)
-        and (grant.store == pattern or (grant.store.endswith("*") and covers(grant.store, pattern.removesuffix("*"))))
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """What somebody owns: stores and prefixes as grants name them, and of these the prefixes."""
+
+    patterns: frozenset[str]
+    prefixes: tuple[str, ...]
+
+    def has(self, pattern: str) -> bool:
+        """Return whether he owns a store, or every store with a prefix."""
+        return pattern in self.patterns or any(covers(own, pattern.removesuffix("*")) for own in self.prefixes)
+
+
+def owned_by(registry: Registry, name: str | None, groups: Iterable[str], now_ms: int) -> Owned:
+    """Return what somebody of this name and in these groups owns now."""
+    patterns = frozenset(
+        grant.store
         for to in [*([] if name is None else [f"user:{name}"]), *(f"group:{group}" for group in groups)]
         for grant in registry.grants_to(to)
+        if grant.role == "owner" and (grant.expires_ms is None or grant.expires_ms > now_ms)
     )
+    return Owned(patterns, tuple(pattern for pattern in patterns if pattern.endswith("*")))

@@ -4,6 +4,7 @@ An account is in full only in the hands of a login: a token that is limited, in 
 and changes no password, so that it never becomes more than it is.
 """
 
+from collections.abc import Callable, Iterable
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -15,7 +16,7 @@ from syncline_server.accounts.changes import Before, Changes
 from syncline_server.accounts.entry import Invitation, Token
 from syncline_server.accounts.error import AccountError
 from syncline_server.accounts.password import HashingOverloaded, PasswordRefused, check_password
-from syncline_server.accounts.plans.grants import owns
+from syncline_server.accounts.plans.grants import owned_by
 from syncline_server.http.call import Call
 from syncline_server.http.problem import Refusal
 from syncline_server.storage.base import StorageUnavailable, StoreMismatch, StoreUnknown
@@ -24,15 +25,18 @@ __all__ = [
     "address_of",
     "changes",
     "is_admin",
+    "judged",
     "may_share",
     "new_hash",
     "noted",
     "path_text",
     "record",
     "require_admin",
+    "require_admin_still",
     "require_full",
     "require_login",
     "require_share",
+    "shared_of",
 ]
 
 
@@ -58,6 +62,11 @@ def require_admin(principal: Principal) -> None:
         raise Refusal("forbidden", "this is for administrators")
 
 
+def require_admin_still(call: Call) -> None:
+    """Let pass who is an administrator now."""
+    require_admin(call.principal)
+
+
 def require_full(principal: Principal) -> str:
     """Let those pass who have all of their account in hand. Returns its name."""
     name = require_login(principal)
@@ -68,13 +77,20 @@ def require_full(principal: Principal) -> str:
 
 def may_share(call: Call, pattern: str) -> bool:
     """Return whether he may say who uses a store, or the stores with a prefix; whether they are there plays no part."""
+    return bool(shared_of(call, [pattern]))
+
+
+def shared_of(call: Call, patterns: Iterable[str]) -> set[str]:
+    """Return of which of these `may_share` is true. What he owns is gathered once, however many they are."""
     principal: Principal = call.principal
     if "share" not in principal.scopes:
-        return False
-    if principal.stores is not None and not any(_is_within(pattern, bound) for bound in principal.stores):
-        return False
-    registry = call.accounts.directory.registry
-    return principal.is_admin or owns(registry, principal.name, principal.groups, pattern, call.hub.now_ms())
+        return set()
+    bounds = principal.stores
+    within = {it for it in patterns if bounds is None or any(_is_within(it, bound) for bound in bounds)}
+    if principal.is_admin:
+        return within
+    owned = owned_by(call.accounts.directory.registry, principal.name, principal.groups, call.hub.now_ms())
+    return set(filter(owned.has, within))
 
 
 def require_share(call: Call, pattern: str) -> None:
@@ -120,9 +136,29 @@ async def record(
         raise StorageUnavailable("the audit log is not there", hint="restart the server") from error
 
 
-def changes(call: Call, action: str, subject: str | None = None, **detail: str) -> Changes:
-    """Return the changes of the accounts, each of which is written down before it is made."""
-    found: Changes = call.accounts.directory.noting(noted(call, action, subject, **detail))
+def judged(allowed: Callable[[], object], note: Before) -> Before:
+    """Return what does `note`, if the change is allowed when its turn has come.
+
+    It may have waited for others, and for its body, since the request was let in; one of those others may have taken
+    his right away from who asks.
+
+    Args:
+        allowed: raises what he is refused with if he may not do this any more.
+    """
+
+    async def judge(result: object) -> None:
+        allowed()
+        await note(result)
+
+    return judge
+
+
+def changes(
+    call: Call, action: str, subject: str | None = None, *, allowed: Callable[[], object], **detail: str
+) -> Changes:
+    """Return the changes of the accounts, each of which is judged again and written down before it is made."""
+    note = judged(allowed, noted(call, action, subject, **detail))
+    found: Changes = call.accounts.directory.noting(note, whose=call.principal.name)
     return found
 
 

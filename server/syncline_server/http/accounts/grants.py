@@ -3,6 +3,8 @@
 A grant that concerns others and one that is not there are answered alike.
 """
 
+from functools import partial
+
 from starlette.responses import Response
 
 from syncline_server.access.authority import Action
@@ -12,7 +14,7 @@ from syncline_server.accounts.error import AccountError
 from syncline_server.http.call import Call, json_response
 from syncline_server.http.operation import JSON, Answer, Operation, Parameter, RequestBody
 
-from .acting import changes, may_share, path_text, require_full, require_login, require_share
+from .acting import changes, may_share, path_text, require_full, require_login, require_share, shared_of
 from .bodies import GrantBody, GrantPost, GrantsBody, grant_body
 
 __all__ = ["GRANTS"]
@@ -30,13 +32,11 @@ async def _list(call: Call) -> Response:
         found = registry.grants_to(to)
     else:
         found = sorted(registry.grants.values(), key=lambda grant: (grant.created_ms, grant.id))
-    shown = [grant for grant in found if (to is None or grant.to == to) and _may_see(call, grant)]
+    wanted = [grant for grant in found if to is None or grant.to == to]
+    shared = shared_of(call, {grant.store for grant in wanted})
+    # His own, and those that he could take back.
+    shown = [grant for grant in wanted if _is_his(call, grant) or grant.store in shared]
     return json_response(GrantsBody(tuple(map(grant_body, shown))))
-
-
-def _may_see(call: Call, grant: Grant) -> bool:
-    """Return whether a grant is his own, or one that he could take back."""
-    return _is_his(call, grant) or may_share(call, grant.store)
 
 
 def _is_his(call: Call, grant: Grant) -> bool:
@@ -46,7 +46,9 @@ def _is_his(call: Call, grant: Grant) -> bool:
 async def _add(call: Call) -> Response:
     body = await call.json_struct(GrantPost)
     require_share(call, check_pattern(body.store))
-    grant, is_new = await changes(call, "grant.add", to=body.to, store=body.store, role=body.role).add_grant(
+    allowed = partial(require_share, call, body.store)
+    change = changes(call, "grant.add", allowed=allowed, to=body.to, store=body.store, role=body.role)
+    grant, is_new = await change.add_grant(
         body.to,
         body.store,
         body.role,
@@ -54,7 +56,6 @@ async def _add(call: Call) -> Response:
         limits=body.limits,
         authors=body.authors,
         expires_ms=body.expires_ms,
-        must_exist=call.accounts.knows_all,
     )
     return json_response(grant_body(grant), 201 if is_new else 200)
 
@@ -62,12 +63,24 @@ async def _add(call: Call) -> Response:
 async def _remove(call: Call) -> Response:
     require_login(call.principal)
     grant = call.accounts.directory.registry.grants.get(path_text(call, "grant"))
-    if grant is None or not _may_see(call, grant):
-        raise AccountError("account_unknown", "there is no such grant")
-    if not may_share(call, grant.store):
-        require_full(call.principal)
-    change = changes(call, "grant.remove", to=grant.to, store=grant.store, role=grant.role)
+    if grant is None:
+        raise _unknown()
+    _require_removable(call, grant)
+    allowed = partial(_require_removable, call, grant)
+    change = changes(call, "grant.remove", allowed=allowed, to=grant.to, store=grant.store, role=grant.role)
     return json_response(grant_body(await change.remove_grant(grant.id)))
+
+
+def _require_removable(call: Call, grant: Grant) -> None:
+    may = may_share(call, grant.store)
+    if not may and not _is_his(call, grant):
+        raise _unknown()
+    if not may:
+        require_full(call.principal)
+
+
+def _unknown() -> AccountError:
+    return AccountError("account_unknown", "there is no such grant")
 
 
 _GRANT = {JSON: (GrantBody,)}

@@ -1,12 +1,14 @@
 """Groups over HTTP, for administrators."""
 
+from functools import partial
+
 from starlette.responses import Response
 
 from syncline_server.access.authority import Action
 from syncline_server.http.call import Call, json_response
 from syncline_server.http.operation import JSON, Answer, Operation, RequestBody
 
-from .acting import changes, path_text, require_admin
+from .acting import changes, path_text, require_admin, require_admin_still
 from .bodies import GroupBody, GroupPut, GroupsBody, group_body
 
 __all__ = ["GROUPS"]
@@ -23,7 +25,8 @@ async def _put(call: Call) -> Response:
     body, name = await call.json_struct(GroupPut), path_text(call, "group")
     members = body.members if isinstance(body.members, tuple) else None
     action = "group.change" if name in call.accounts.directory.registry.groups else "group.add"
-    group, is_new = await changes(call, action, name, members=_shown(members)).put_group(name, members)
+    change = changes(call, action, name, allowed=partial(require_admin_still, call), members=_shown(members))
+    group, is_new = await change.put_group(name, members)
     return json_response(group_body(group), 201 if is_new else 200)
 
 
@@ -34,19 +37,22 @@ def _shown(members: tuple[str, ...] | None) -> str:
 async def _delete(call: Call) -> Response:
     require_admin(call.principal)
     name = path_text(call, "group")
-    return json_response(group_body(await changes(call, "group.remove", name).delete_group(name)))
+    change = changes(call, "group.remove", name, allowed=partial(require_admin_still, call))
+    return json_response(group_body(await change.delete_group(name)))
 
 
 async def _add_member(call: Call) -> Response:
     require_admin(call.principal)
     name, user = path_text(call, "group"), path_text(call, "user")
-    return json_response(group_body(await changes(call, "group.change", name, added=user).add_member(name, user)))
+    change = changes(call, "group.change", name, allowed=partial(require_admin_still, call), added=user)
+    return json_response(group_body(await change.add_member(name, user)))
 
 
 async def _remove_member(call: Call) -> Response:
     require_admin(call.principal)
     name, user = path_text(call, "group"), path_text(call, "user")
-    return json_response(group_body(await changes(call, "group.change", name, removed=user).remove_member(name, user)))
+    change = changes(call, "group.change", name, allowed=partial(require_admin_still, call), removed=user)
+    return json_response(group_body(await change.remove_member(name, user)))
 
 
 _GROUP = {JSON: (GroupBody,)}

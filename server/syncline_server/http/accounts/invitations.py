@@ -1,16 +1,30 @@
 """Invitations over HTTP: a link that whoever gets it may use, with an account or to make one."""
 
+from functools import partial
+
 from starlette.responses import Response
 
 from syncline_server.access.authority import Action
 from syncline_server.access.grant import Grant
 from syncline_server.accounts.account_name import check_pattern
+from syncline_server.accounts.entry import Invitation
 from syncline_server.accounts.error import AccountError
 from syncline_server.http.call import Call, json_response
 from syncline_server.http.operation import JSON, Answer, Operation, Parameter, RequestBody
-from syncline_server.http.problem import Refusal
+from syncline_server.http.problem import Refusal, too_often
 
-from .acting import changes, may_share, new_hash, noted, path_text, require_full, require_login, require_share
+from .acting import (
+    address_of,
+    changes,
+    may_share,
+    new_hash,
+    noted,
+    path_text,
+    require_full,
+    require_login,
+    require_share,
+    shared_of,
+)
 from .bodies import (
     AcceptBody,
     AcceptedBody,
@@ -35,7 +49,9 @@ async def _list(call: Call) -> Response:
     if store is not None:
         require_share(call, check_pattern(store))
     known = call.accounts.directory.registry.invitations.values()
-    shown = [it for it in known if (store is None or it.store == store) and may_share(call, it.store)]
+    wanted = [it for it in known if store is None or it.store == store]
+    shared = shared_of(call, {it.store for it in wanted})
+    shown = [it for it in wanted if it.store in shared]
     ordered = sorted(shown, key=lambda it: (it.created_ms, it.id))
     return json_response(InvitationsBody(tuple(map(invitation_body, ordered))))
 
@@ -43,7 +59,9 @@ async def _list(call: Call) -> Response:
 async def _add(call: Call) -> Response:
     body = await call.json_struct(InvitationPost)
     require_share(call, check_pattern(body.store))
-    invitation, code = await changes(call, "invitation.add", store=body.store, role=body.role).add_invitation(
+    allowed = partial(require_share, call, body.store)
+    change = changes(call, "invitation.add", allowed=allowed, store=body.store, role=body.role)
+    invitation, code = await change.add_invitation(
         body.store,
         body.role,
         by=call.principal.name,
@@ -59,10 +77,21 @@ async def _add(call: Call) -> Response:
 async def _remove(call: Call) -> Response:
     require_login(call.principal)
     invitation = call.accounts.directory.registry.invitations.get(path_text(call, "invitation"))
-    if invitation is None or not may_share(call, invitation.store):
-        raise AccountError("account_unknown", "there is no such invitation")
-    removed = await changes(call, "invitation.remove", store=invitation.store).remove_invitation(invitation.id)
-    return json_response(invitation_body(removed))
+    if invitation is None:
+        raise _unknown()
+    _require_removable(call, invitation)
+    allowed = partial(_require_removable, call, invitation)
+    change = changes(call, "invitation.remove", allowed=allowed, store=invitation.store)
+    return json_response(invitation_body(await change.remove_invitation(invitation.id)))
+
+
+def _require_removable(call: Call, invitation: Invitation) -> None:
+    if not may_share(call, invitation.store):
+        raise _unknown()
+
+
+def _unknown() -> AccountError:
+    return AccountError("account_unknown", "there is no such invitation")
 
 
 async def _accept(call: Call) -> Response:
@@ -75,18 +104,26 @@ async def _accept(call: Call) -> Response:
     if body.user is not None or body.password is not None:
         raise Refusal("bad_message", "user and password come together")
     name = require_full(call.principal)
-    grant = await changes(call, "invitation.accept", invitation.id, **detail).accept_invitation(body.code, name)
+    change = changes(call, "invitation.accept", invitation.id, allowed=lambda: require_full(call.principal), **detail)
+    grant = await change.accept_invitation(body.code, name)
     return json_response(AcceptedBody(grant_body(grant), None))
 
 
 async def _accept_as_new(
     call: Call, body: AcceptBody, user: str, password: str, invitation_id: str, detail: dict[str, str]
 ) -> Response:
+    # A hash is work, and there is one queue of it for all logins.
+    address, guard = address_of(call), call.accounts.login_guard
+    wait_s = guard.attempt(address, invitation_id, call.hub.now())
+    if wait_s > 0:
+        call.hub.counts.refused["login"] += 1
+        raise too_often(wait_s, "too many attempts to make an account")
     hashed = await new_hash(call, password, user)
     assert hashed is not None
     note = noted(call, "invitation.accept", invitation_id, actor=user, new_user=user, **detail)
     accepted: Grant
     _, accepted = await call.accounts.directory.noting(note).accept_as_new_user(body.code, user, hashed)
+    guard.succeeded(address, invitation_id)
     token, secret = await begin_session(call, user, hashed)
     login = LoginBody(user, token.expires_ms, None if body.cookie else secret)
     response = json_response(AcceptedBody(grant_body(accepted), login), headers=_NO_STORE)

@@ -4,6 +4,8 @@ Whoever tries a name that does not exist, that has no password or that is disabl
 with a wrong password. Attempts are bounded by address and account (`LoginGuard`) before anything is looked at.
 """
 
+from functools import partial
+
 from starlette.responses import Response
 
 from syncline_server.access.authority import Action
@@ -13,7 +15,7 @@ from syncline_server.http.call import Call, json_response
 from syncline_server.http.operation import JSON, Answer, Operation, RequestBody
 from syncline_server.http.problem import Refusal, too_often
 
-from .acting import address_of, new_hash, noted, record, require_full
+from .acting import address_of, judged, new_hash, noted, record, require_full
 from .bodies import Empty, LoginBody, LoginPost, PasswordPost, SetupPost
 from .session import begin_session, end_cookie, session_answer
 
@@ -94,15 +96,12 @@ async def _password(call: Call) -> Response:
 async def _setup(call: Call) -> Response:
     body = await call.json_struct(SetupPost)
     accounts = call.accounts
-    if not accounts.is_setup_code(body.code):
-        raise Refusal(
-            "forbidden",
-            "this is not the code of this start, or there is an administrator already",
-            hint="the server prints the code when it starts without an administrator",
-        )
+    _require_code(call, body.code)
     hashed = await new_hash(call, body.password, body.user)
     assert hashed is not None
-    change = accounts.directory.noting(noted(call, "setup.done", body.user, actor=body.user))
+    # Of two who come with the code at once, the second one finds it spent.
+    note = judged(partial(_require_code, call, body.code), noted(call, "setup.done", body.user, actor=body.user))
+    change = accounts.directory.noting(note)
     if accounts.setup.is_rescue:
         await change.add_user(body.user, password_hash=hashed, is_admin=True)
     else:
@@ -110,6 +109,15 @@ async def _setup(call: Call) -> Response:
     accounts.setup.spend()
     token, secret = await begin_session(call, body.user, hashed)
     return session_answer(call, token, secret, cookie=body.cookie, status=201)
+
+
+def _require_code(call: Call, code: str) -> None:
+    if not call.accounts.is_setup_code(code):
+        raise Refusal(
+            "forbidden",
+            "this is not the code of this start, or there is an administrator already",
+            hint="the server prints the code when it starts without an administrator",
+        )
 
 
 _SESSION = {JSON: (LoginBody,)}

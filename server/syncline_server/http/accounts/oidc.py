@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from syncline_server.access.authority import Action
 from syncline_server.accounts.entry import User
 from syncline_server.accounts.error import AccountError
-from syncline_server.accounts.oidc import OidcIdentity, OidcLogin, OidcRefused, ProviderUnavailable
+from syncline_server.accounts.oidc import LoginNotBegun, OidcIdentity, OidcLogin, OidcRefused, ProviderUnavailable
 from syncline_server.http.call import Call
 from syncline_server.http.operation import Answer, Operation, Parameter
 from syncline_server.http.problem import Refusal
@@ -76,7 +76,9 @@ async def _finish(call: Call) -> Response:
     except ProviderUnavailable as error:
         raise Refusal("overloaded", str(error), hint="try again in a moment") from error
     except (OidcRefused, AccountError) as error:
-        await record(call, "login.failed", None, actor=None, outcome="refused", reason=str(error))
+        if not isinstance(error, LoginNotBegun):
+            # Else anybody could fill the log, which nobody ever empties, by asking for this URL.
+            await record(call, "login.failed", None, actor=None, outcome="refused", reason=str(error))
         raise Refusal("login_failed", "the login through the provider was refused", hint="begin it again") from error
     response = RedirectResponse(root + identity.next_path, 302, {"Cache-Control": "no-store"})
     set_cookie(call, response, secret)

@@ -3,10 +3,13 @@
 A token of somebody else and one that is not there are answered alike.
 """
 
+from functools import partial
+
 from starlette.responses import Response
 
 from syncline_server.access.authority import Action
 from syncline_server.access.principal import SCOPES
+from syncline_server.accounts.entry import Token
 from syncline_server.accounts.error import AccountError
 from syncline_server.http.call import Call, json_response
 from syncline_server.http.operation import JSON, Answer, Operation, Parameter, RequestBody
@@ -27,10 +30,10 @@ async def _list(call: Call) -> Response:
 async def _add(call: Call) -> Response:
     body = await call.json_struct(TokenPost)
     user = _whose(call, body.user)
-    if not is_admin(call.principal):
-        require_full(call.principal)
+    _require_maker(call, user)
     expires_ms = _end_of(call, body.expires_ms)
-    token, secret = await changes(call, "token.add", user=user, title=body.title).add_token(
+    change = changes(call, "token.add", allowed=lambda: _require_maker(call, user), user=user, title=body.title)
+    token, secret = await change.add_token(
         user,
         body.title,
         scopes=SCOPES if body.scopes is None else frozenset(body.scopes),
@@ -38,6 +41,12 @@ async def _add(call: Call) -> Response:
         expires_ms=expires_ms,
     )
     return json_response(NewTokenBody(secret, token_body(token)), 201, {"Cache-Control": "no-store"})
+
+
+def _require_maker(call: Call, user: str) -> None:
+    _whose(call, user)
+    if not is_admin(call.principal):
+        require_full(call.principal)
 
 
 def _whose(call: Call, user: str | None) -> str:
@@ -62,12 +71,23 @@ async def _revoke(call: Call) -> Response:
     require_login(call.principal)
     token_id = path_text(call, "token")
     token = call.accounts.directory.registry.tokens.get(token_id)
+    if token is None:
+        raise _unknown()
+    _require_revocable(call, token)
+    change = changes(call, "token.revoke", allowed=partial(_require_revocable, call, token), user=token.user)
+    return json_response(token_body(await change.revoke_token(token_id)))
+
+
+def _require_revocable(call: Call, token: Token) -> None:
     principal = call.principal
-    if token is None or (token.user != principal.name and not is_admin(principal)):
-        raise AccountError("account_unknown", "there is no such token")
+    if token.user != principal.name and not is_admin(principal):
+        raise _unknown()
     if not is_admin(principal) and token.id != principal.token:
         require_full(principal)
-    return json_response(token_body(await changes(call, "token.revoke", user=token.user).revoke_token(token_id)))
+
+
+def _unknown() -> AccountError:
+    return AccountError("account_unknown", "there is no such token")
 
 
 _ACCOUNT = ("unauthenticated", "forbidden", "account_unknown")

@@ -1,5 +1,7 @@
 """Users over HTTP, for administrators."""
 
+from functools import partial
+
 import msgspec
 from starlette.responses import Response
 
@@ -8,7 +10,7 @@ from syncline_server.accounts.plans.users import UserChange, require_user
 from syncline_server.http.call import Call, json_response
 from syncline_server.http.operation import JSON, Answer, Operation, RequestBody
 
-from .acting import changes, new_hash, path_text, require_admin
+from .acting import changes, new_hash, path_text, require_admin, require_admin_still
 from .bodies import UserBody, UserPut, UsersBody, user_body
 
 __all__ = ["USERS"]
@@ -41,7 +43,8 @@ async def _put(call: Call) -> Response:
     )
     named = ",".join(field for field, value in fields.items() if value is not msgspec.UNSET)
     keep = call.principal.token if call.principal.name == name else None
-    user = await changes(call, "user.change", name, fields=named).change_user(name, change, keep_session=keep)
+    noted = changes(call, "user.change", name, allowed=partial(require_admin_still, call), fields=named)
+    user = await noted.change_user(name, change, keep_session=keep)
     if password_hash is not None:
         call.accounts.login_guard.forget(name)
     return json_response(user_body(user))
@@ -49,7 +52,8 @@ async def _put(call: Call) -> Response:
 
 async def _add(call: Call, name: str, body: UserPut, password_hash: str | None) -> Response:
     is_admin = body.admin is True
-    user = await changes(call, "user.add", name, admin=str(is_admin).lower()).add_user(
+    allowed = partial(require_admin_still, call)
+    user = await changes(call, "user.add", name, allowed=allowed, admin=str(is_admin).lower()).add_user(
         name,
         kind="service" if body.service is True else "user",
         title=body.title if isinstance(body.title, str) else "",
@@ -63,7 +67,7 @@ async def _add(call: Call, name: str, body: UserPut, password_hash: str | None) 
 async def _delete(call: Call) -> Response:
     require_admin(call.principal)
     name = path_text(call, "user")
-    user = await changes(call, "user.remove", name).delete_user(name)
+    user = await changes(call, "user.remove", name, allowed=partial(require_admin_still, call)).delete_user(name)
     call.accounts.login_guard.forget(name)
     return json_response(user_body(user))
 
