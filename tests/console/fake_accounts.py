@@ -128,6 +128,7 @@ class FakeServer:
             ("POST", "/v1/password", self._change_password),
             ("POST", "/v1/setup", self._set_up),
             ("GET", "/v1/stores", self._list_stores),
+            ("PUT", "/v1/stores/{name}", self._refuse_store),
             ("GET", "/v1/users", lambda *_: {"users": list(self.users.values())}),
             ("PUT", "/v1/users/{name}", self._put_user),
             ("DELETE", "/v1/users/{name}", lambda at, _: self.users.pop(at.path_params["name"])),
@@ -214,6 +215,9 @@ class FakeServer:
         names = self.stores if is_user else self.public
         role = "owner" if is_user else "reader"
         return {"stores": [{**_store_of(name, self.stores[name]), "role": role} for name in sorted(names)]}
+
+    def _refuse_store(self, request: Request, _: Body) -> Body:
+        raise Refused(403, "forbidden", f"only administrators may create {request.path_params['name']}")
 
     def _put_user(self, request: Request, body: Body) -> Body:
         name = request.path_params["name"]

@@ -215,12 +215,35 @@ def test_the_menu_opens_and_closes_from_the_keyboard(page: Page, shared: FakeSer
 # --- codes in the address ---
 
 
+def test_a_refused_login_at_the_provider_is_said_at_the_form_and_leaves_the_address(
+    page: Page, shared: FakeServer
+) -> None:
+    page.open(f"{shared.url}/#login-refused")
+    wait_for_gate(page, "login")
+    assert page.evaluate("location.href") == f"{shared.url}/"
+    sentence = "The login at the provider was refused. Try again, or log in with a password."
+    assert text_of(page, "gate-notice") == sentence
+    assert page.evaluate("document.getElementById('gate-cancel').hidden")
+    fill(page, "bob", "password of bob")
+    page.press("Enter")
+    wait_for_text(page, "who-name", "bob")
+
+
+def test_who_is_refused_at_the_provider_keeps_what_he_may_see(page: Page, shared: FakeServer) -> None:
+    log_in(page, shared, "bob", "#notes")
+    page.open(f"{shared.url}/?#login-refused")
+    wait_for_gate(page, "login")
+    page.click("#gate-cancel")
+    wait_for_text(page, "store-name", "notes")
+
+
 def test_a_setup_code_leaves_the_address_and_makes_the_first_administrator(page: Page, fake: FakeServer) -> None:
     page.open(f"{fake.url}/#setup={SETUP_CODE}")
     wait_for_gate(page, "setup")
     assert page.evaluate("location.href") == f"{fake.url}/"
     assert SETUP_CODE not in page.evaluate("JSON.stringify(history.state) + document.documentElement.outerHTML")
     assert page.evaluate("document.getElementById('gate-password').autocomplete") == "new-password"
+    assert text_of(page, "gate-title") == "Make the first administrator"
     fill(page, "ada", "a long password")
     page.press("Enter")
     wait_for_text(page, "who-name", "ada")
@@ -228,6 +251,14 @@ def test_a_setup_code_leaves_the_address_and_makes_the_first_administrator(page:
     assert fake.asked("POST", "/v1/setup") == [body]
     page.wait_for("!document.getElementById('empty').hidden")
     assert "syncline login --user ada" in text_of(page, "empty-commands")
+
+
+def test_a_setup_code_of_a_rescue_makes_another_administrator_as_there_is_one(page: Page, shared: FakeServer) -> None:
+    page.open(f"{shared.url}/#setup={SETUP_CODE}")
+    wait_for_gate(page, "setup")
+    assert text_of(page, "gate-title") == "Make another administrator"
+    assert "no administrator" not in text_of(page, "gate-text")
+    assert page.evaluate("document.title") == "Make another administrator · Syncline"
 
 
 def test_a_setup_code_that_does_not_hold_is_refused_with_the_servers_words(page: Page, fake: FakeServer) -> None:
@@ -310,6 +341,16 @@ def test_an_invitation_that_does_not_hold_is_refused_with_the_servers_words(page
     expect_refusals(page, 404)
 
 
+def test_an_invitation_survives_a_login_that_is_refused_elsewhere(page: Page, shared: FakeServer, code: str) -> None:
+    page.open(f"{shared.url}/")
+    wait_for_gate(page, "login")
+    page.evaluate(f"sessionStorage.setItem('syncline.invite', '{code}')")
+    page.open(f"{shared.url}/?#login-refused")
+    wait_for_gate(page, "join")
+    assert "was refused" in text_of(page, "gate-notice")
+    assert page.evaluate("location.hash") == ""
+
+
 def test_an_invitation_survives_the_way_over_another_login(page: Page, shared: FakeServer, code: str) -> None:
     shared.oidc = True
     page.open(f"{shared.url}/#invite={code}")
@@ -361,4 +402,28 @@ def test_a_store_that_may_not_be_seen_any_more_leaves_the_page(page: Page, share
     page.wait_for("document.querySelectorAll('#rows .row').length === 1")
     shared.say(type="ENDED", id=1, feed="f1", reason="forbidden", at="i:1")
     page.wait_for("!document.getElementById('unknown').hidden")
+    assert text_of(page, "unknown-title") == "There is no store “notes” here, or nobody has shared it with you."
     assert "private" not in page.evaluate("document.documentElement.textContent")
+
+
+def test_a_store_that_is_not_there_is_created_by_who_may_create_stores(page: Page, shared: FakeServer) -> None:
+    log_in(page, shared, "bob", "#plans")
+    page.wait_for("!document.getElementById('unknown').hidden")
+    assert text_of(page, "unknown-title") == "There is no store “plans” here, or nobody has shared it with you."
+    assert text_of(page, "unknown-text") == "Ask its owner to share it, or create it."
+    page.click("#unknown-create")
+    wait_for_text(page, "unknown-error", "plans")
+    page.evaluate("globalThis.listed = performance.getEntriesByType('resource').length")
+    page.wait_for("performance.getEntriesByType('resource').length > globalThis.listed")
+    assert text_of(page, "unknown-error") != ""
+    expect_refusals(page, 403)
+
+
+def test_whoever_is_not_logged_in_is_not_offered_to_create_what_he_cannot_see(page: Page, shared: FakeServer) -> None:
+    shared.add_store("news", {"key": "k", "value": "public"})
+    shared.public.add("news")
+    page.open(f"{shared.url}/#notes")
+    page.wait_for("!document.getElementById('unknown').hidden")
+    assert text_of(page, "unknown-title") == "There is no store “notes” here, or nobody has shared it with you."
+    assert text_of(page, "unknown-text") == "Log in, or ask its owner to share it."
+    assert page.evaluate("document.getElementById('unknown-create').hidden")

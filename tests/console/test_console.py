@@ -174,7 +174,8 @@ def test_an_unknown_store_in_the_address_is_said_to_be_unknown(page: Page, serve
     server.create("notes")
     page.open(f"{server.url}/#nowhere")
     page.wait_for("!document.getElementById('unknown').hidden")
-    assert "nowhere" in page.evaluate("document.getElementById('unknown-title').textContent")
+    title = page.evaluate("document.getElementById('unknown-title').textContent")
+    assert title == "There is no store “nowhere” here."
     page.click("#store-list a")
     page.wait_for("document.getElementById('store-name').textContent === 'notes'")
     wait_until_live(page)

@@ -25,11 +25,11 @@ export const listTokens = async (user) => (await request("GET", `v1/tokens${quer
 export const createToken = (wanted) => send("POST", "v1/tokens", wanted);
 export const revokeToken = (id) => request("DELETE", path("tokens", id));
 
-/** All grants that open this store, also those for every store whose name begins so, as far as the reader may see. */
+/** All grants that open this store, also those for every store whose name begins so. `isOurs`: we can take it back. */
 export async function listGrants(store) {
-  const [exact, all] = await Promise.all([`v1/grants${query({ store })}`, "v1/grants"].map((at) => request("GET", at)));
-  const opens = ({ store: at }) => at.endsWith("*") && store.startsWith(at.slice(0, -1));
-  return [...exact.grants, ...all.grants.filter(opens)];
+  const [found, ours] = await Promise.all([`v1/grants${query({ store })}`, "v1/grants"].map((at) => request("GET", at)));
+  const ids = new Set(ours.grants.map(({ id }) => id));
+  return found.grants.map((grant) => ({ ...grant, isOurs: ids.has(grant.id) }));
 }
 
 export const putGrant = (grant) => send("POST", "v1/grants", grant);

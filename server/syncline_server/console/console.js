@@ -65,11 +65,13 @@ const stores = new Stores(
 export function open(opened) {
   session = opened;
   $("empty-commands").textContent = shellCommands(session);
-  $("create-open").hidden = !session.isOpen && !session.user;
+  $("create-open").hidden = !mayCreate();
   showView("loading");
   stores.read();
   connection.open();
 }
+
+const mayCreate = () => session.isOpen || Boolean(session.user);
 
 /** Close the connection and take everything from the page that came from a store. */
 export function close() {
@@ -181,19 +183,21 @@ function beginAnew(remark) {
   tail.remark(remark);
 }
 
+/** Say that a store cannot be shown. To whoever may not see one, it is as one that is not there. */
 function showMissing(name, code, message) {
   if (chosen !== null) connection.follow(null);
   chosen = null;
   tail.clear();
   stores.choose(null);
   document.title = "Syncline";
-  const isUnknown = code === "store_unknown" || code === "store_dropped";
-  $("unknown-title").textContent = isUnknown ? `There is no store “${name}”` : `“${name}” cannot be followed`;
-  $("unknown-text").textContent = isUnknown
-    ? "It may have been dropped, or never made. Choose another one, or create it."
-    : `The server says: ${message || code}.`;
+  const isUnknown = ["store_unknown", "store_dropped", "forbidden"].includes(code);
+  const [title, text] = isUnknown ? absence(name) : [`“${name}” cannot be followed`, `The server says: ${message || code}.`];
+  // The list is read every few seconds; what was said about an attempt to create the store stays meanwhile.
+  if ($("unknown").hidden || $("unknown-title").textContent !== title) $("unknown-error").textContent = "";
+  $("unknown-title").textContent = title;
+  $("unknown-text").textContent = text;
   $("unknown-create").textContent = isUnknown ? "Create it" : "Try again";
-  $("unknown-error").textContent = "";
+  $("unknown-create").hidden = isUnknown && !mayCreate();
   $("unknown-create").onclick = async () => {
     try {
       if (isUnknown) await stores.create(name);
@@ -203,6 +207,13 @@ function showMissing(name, code, message) {
     }
   };
   showView("unknown");
+}
+
+function absence(name) {
+  const title = `There is no store “${name}” here`;
+  if (session.isOpen) return [`${title}.`, "It may have been dropped, or never made. Choose another one, or create it."];
+  const ways = mayCreate() ? "Ask its owner to share it, or create it." : "Log in, or ask its owner to share it.";
+  return [`${title}, or nobody has shared it with you.`, ways];
 }
 
 function showView(view) {

@@ -19,6 +19,12 @@ const PURPOSES = {
     text: "This server has no administrator yet. The account that you make here may do everything, and let others in.",
     autocomplete: "new-password",
   },
+  another: {
+    title: "Make another administrator",
+    submit: "Make the account",
+    text: "This server has an administrator already. The account that you make here may do everything too.",
+    autocomplete: "new-password",
+  },
   join: {
     title: "You are invited to a store",
     submit: "Log in and join",
@@ -55,7 +61,8 @@ export class Gate {
   }
 
   /**
-   * Show the form for `login`, `setup` or `join`.
+   * Show the form for `login`, `setup` or `join`. A code for setup also comes from a server that has administrators,
+   * when none of them can log in any more.
    *
    * `code` is that of the setup or the invitation; `notice` says why this form stands here; `onCancel` lets go of it.
    */
@@ -63,7 +70,7 @@ export class Gate {
     this.#purpose = purpose;
     this.#me = me;
     this.#code = code;
-    const { title, text } = PURPOSES[purpose];
+    const { title, text } = this.#texts;
     $("gate-title").textContent = title;
     $("gate-text").textContent = this.#joinsAtOnce ? `You are logged in as ${me.user}.` : text;
     $("gate-notice").textContent = notice;
@@ -92,6 +99,10 @@ export class Gate {
     delete document.body.dataset.gate;
   }
 
+  get #texts() {
+    return PURPOSES[this.#purpose === "setup" && !this.#me.setup ? "another" : this.#purpose];
+  }
+
   get #joinsAtOnce() {
     return this.#purpose === "join" && isLoggedIn(this.#me);
   }
@@ -101,7 +112,7 @@ export class Gate {
   }
 
   #showMode() {
-    const { submit, autocomplete } = PURPOSES[this.#purpose];
+    const { submit, autocomplete } = this.#texts;
     let label = submit;
     if (this.#makesAccount) label = "Make an account and join";
     if (this.#joinsAtOnce) label = "Join the store";

@@ -15,6 +15,7 @@ import { say } from "./say.js";
 const AGAIN_MS = 2_000;
 /** Who has to leave twice within this time is not helped by another load of the page. */
 const LEFT_LATELY_MS = 5_000;
+const REFUSED = "The login at the provider was refused. Try again, or log in with a password.";
 
 const $ = (id) => document.getElementById(id);
 
@@ -32,26 +33,30 @@ const gate = new Gate(({ store }) => {
 // --- the beginning ---
 
 async function start() {
-  const code = takeCode();
+  let asked = takeCode();
   const invitation = Gate.takeKeptInvitation();
+  // Who left with an invitation to log in elsewhere still has it, also when he was refused there.
+  if (invitation && !asked?.code) asked = { ...asked, purpose: "join", code: invitation };
   const { notice = "" } = history.state ?? {};
   history.replaceState(history.state && { left: history.state.left }, "", location.href);
   me = await untilAnswered(readMe);
   showWho();
   if (me.auth === "none") return openStores();
-  if (code) return show(code.purpose, { code: code.text, onCancel: begin });
-  if (invitation) return show("join", { code: invitation, onCancel: begin });
-  if (!isLoggedIn(me) && !(await isAnythingPublic())) return show("login", { notice: notice || setupNotice() });
+  if (asked?.code) return show(asked.purpose, { ...asked, onCancel: begin });
+  const isNothingToSee = !isLoggedIn(me) && !(await isAnythingPublic());
+  if (asked) return show("login", { ...asked, onCancel: isNothingToSee ? null : begin });
+  if (isNothingToSee) return show("login", { notice: notice || setupNotice() });
   openStores();
   if (notice) say(notice);
 }
 
-/** Take `#setup=CODE` or `#invite=CODE` out of the address; return what it was. */
+/** Take `#setup=CODE`, `#invite=CODE` or `#login-refused` out of the address; return the form that it asks for. */
 function takeCode() {
-  const [, kind, text] = /^#(setup|invite)=(.*)$/.exec(location.hash) ?? [];
-  if (!kind) return null;
+  const [, kind, code] = /^#(?:(setup|invite)=(.*)|login-refused)$/.exec(location.hash) ?? [null, null];
+  if (kind === null) return null;
   history.replaceState(null, "", location.pathname + location.search);
-  return { purpose: kind === "setup" ? "setup" : "join", text };
+  if (kind === undefined) return { purpose: "login", notice: REFUSED };
+  return { purpose: kind === "setup" ? "setup" : "join", code };
 }
 
 async function untilAnswered(ask) {
@@ -146,9 +151,8 @@ otherTabs.addEventListener("message", async () => {
 window.addEventListener("pageshow", (event) => event.persisted && location.reload());
 
 window.addEventListener("hashchange", () => {
-  const code = takeCode();
-  if (!code || !me || me.auth === "none") return;
-  show(code.purpose, { code: code.text, onCancel: begin });
+  const asked = takeCode();
+  if (asked && me && me.auth !== "none") show(asked.purpose, { ...asked, onCancel: begin });
 });
 
 // --- the account of who is logged in ---

@@ -86,12 +86,15 @@ class Access extends Section {
     const entry = element("li", "entry");
     const text = element("p", "entry-text", sentenceOf(grant));
     if (grant.by) text.append(" ", element("span", "hint", `Granted by ${grant.by}.`));
+    entry.append(text);
+    // One for other stores too is an affair of whom those belong to.
+    if (!grant.isOurs) return entry;
     const actions = element("p", "entry-actions");
     actions.append(
       button("Change", "quiet", () => this.#change(grant)),
       armedButton("Remove", "Really remove?", "quiet", () => this.act(() => removeGrant(grant.id))),
     );
-    entry.append(text, actions);
+    entry.append(actions);
     return entry;
   }
 
