@@ -238,6 +238,24 @@ async def test_grants_are_seen_by_who_has_them_and_who_gives_them(root: Person, 
     assert (await bob.delete(f"grants/{other['id']}")).content == absent.content
 
 
+async def test_who_shares_a_store_sees_also_who_has_it_by_a_prefix(root: Person, ada: Person, bob: Person) -> None:
+    covering = [
+        (await root.post("grants", {"to": "user:bob", "store": store, "role": "reader"})).ok(201)["id"]
+        for store in ("*", "not*", "notes*")
+    ]
+    for store in ("other", "notes2", "team.x*", "not"):
+        (await root.post("grants", {"to": "everyone", "store": store, "role": "reader"})).ok(201)
+    shown = (await ada.get("grants?store=notes")).ok()["grants"]
+    assert sorted(it["store"] for it in shown) == ["*", "not*", "notes", "notes*"]
+    assert {it["id"] for it in (await ada.get("grants?store=notes&to=user:bob")).ok()["grants"]} == set(covering)
+    of_prefix = (await ada.get("grants?store=team.x*")).ok()["grants"]
+    assert sorted(it["store"] for it in of_prefix) == ["*", "team.*", "team.x*"]
+    for grant in covering:
+        (await ada.delete(f"grants/{grant}")).refused(404, "account_unknown")
+    (await root.delete(f"grants/{covering[0]}")).ok()
+    (await bob.get("grants?store=notes")).refused(403, "forbidden")
+
+
 async def test_invitations_are_made_accepted_and_withdrawn(server: Desk, ada: Person, bob: Person) -> None:
     body = {"store": "notes", "role": "writer", "limits": {"own_only": True}, "uses_max": 2}
     made = (await ada.post("invitations", body)).ok(201)

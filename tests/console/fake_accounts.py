@@ -260,7 +260,7 @@ class FakeServer:
 
     def _list_grants(self, request: Request, _: Body) -> Body:
         store = request.query_params.get("store")
-        return {"grants": [grant for grant in self.grants.values() if store in (None, grant["store"])]}
+        return {"grants": [grant for grant in self.grants.values() if store is None or _covers(grant["store"], store)]}
 
     def _add_grant(self, body: Body, by: str | None) -> Body:
         for old in list(self.grants.values()):
@@ -328,6 +328,10 @@ class FakeServer:
         opened = {"type": "SUBSCRIBED", "id": message["id"], **feed, "how": "resume", "at": "i:0", "lineage": "i@0"}
         batch = {"type": "BATCH", **feed, "from": "i:0", "to": end, "changes": changes}
         return [opened, batch, {"type": "CAUGHT_UP", **feed, "at": end, "count": len(changes), "digest": "0" * 8}]
+
+
+def _covers(pattern: str, store: str) -> bool:
+    return store.startswith(pattern[:-1]) if pattern.endswith("*") else store == pattern
 
 
 def _store_of(name: str, changes: list[Body]) -> Body:

@@ -167,6 +167,12 @@ class Registry:
         """Return all grants for exactly this store or prefix, oldest first, also ended ones."""
         return self._grants(self._grants_on.get(pattern, ()))
 
+    def grants_covering(self, pattern: str) -> list[Grant]:
+        """Return all grants for this store or prefix, and for prefixes that cover it; oldest first, also ended ones."""
+        stem = pattern.removesuffix("*")
+        covering = {pattern, *(f"{stem[:length]}*" for length in range(len(stem) + 1))}
+        return self._grants([key for known in covering for key in self._grants_on.get(known, ())])
+
     def grants_for(self, name: str | None, groups: Iterable[str], store: str, now_ms: int) -> list[Grant]:
         """Return the grants that concern somebody in a store now.
 

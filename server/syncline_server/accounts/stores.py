@@ -25,7 +25,7 @@ _STORES_PER_USER_MAX = 1000
 async def create_owned(
     hub: Hub, accounts: Accounts, store: str, principal: Principal, address: str, allowed: Callable[[], Rights]
 ) -> StoreInfo:
-    """Create a store for somebody who may, and make him its owner.
+    """Create a store for somebody who may, and make him its owner, also if he could use it without that.
 
     Args:
         allowed: his rights in the store now. It raises what he is refused with if he may not create it, and is asked
@@ -50,14 +50,18 @@ async def _create(
         raise taken
     if not rights.is_owner and _owned_count(directory.registry, principal) >= _STORES_PER_USER_MAX:
         raise RemoteProtocolError("quota_exceeded", f"a user may own {_STORES_PER_USER_MAX} stores", hint="drop one")
+    if rights.is_owner and await _is_there(hub, store):
+        # Another request was first; it is his to look at, and nothing about it changes.
+        return await hub.storage.info(store)
     await accounts.note("store.create", principal, store, address)
-    if allowed().is_owner:
-        return (await hub.create(store))[0]
+    rights = allowed()
     await directory.remove_store_grants(store)
     info, created = await hub.create(store)
-    if not created:
+    if not created and not rights.is_owner:
         # Another process was first.
         raise taken
+    if not created or principal.name is None:
+        return info
     try:
         await directory.add_grant(f"user:{principal.name}", store, "owner", by=principal.name)
     except (AccountError, StorageError):

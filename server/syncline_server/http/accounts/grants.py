@@ -25,14 +25,17 @@ async def _list(call: Call) -> Response:
     store, to = call.text("store"), call.text("to")
     registry = call.accounts.directory.registry
     if store is not None:
+        # Who may share a store sees all who have access to it, also by a prefix that is another's to take back.
         require_share(call, check_pattern(store))
-        found = registry.grants_on(store)
+        found = registry.grants_covering(store)
     elif to is not None:
         check_grantee(to)
         found = registry.grants_to(to)
     else:
         found = sorted(registry.grants.values(), key=lambda grant: (grant.created_ms, grant.id))
     wanted = [grant for grant in found if to is None or grant.to == to]
+    if store is not None:
+        return json_response(GrantsBody(tuple(map(grant_body, wanted))))
     shared = shared_of(call, {grant.store for grant in wanted})
     # His own, and those that he could take back.
     shown = [grant for grant in wanted if _is_his(call, grant) or grant.store in shared]
@@ -95,7 +98,7 @@ GRANTS: tuple[Operation, ...] = (
         summary="List the grants that one may see: one's own, and those for stores that one may share",
         action=Action.LOG_IN,
         parameters=(
-            Parameter("store", "only those for this store, or this prefix with `*` at its end"),
+            Parameter("store", "only those that cover this store, or this prefix with `*` at its end"),
             Parameter("to", "only those to `user:NAME`, `group:NAME` or `everyone`"),
         ),
         answers=(Answer(200, "the grants", {JSON: (GrantsBody,)}),),
