@@ -143,6 +143,8 @@ class Client:
 
         Raises:
             WriteRefused: the key was used for another value, the value breaks a rule, or the like.
+            AuthRequired: somebody has to log in first, and no token function can bring another token. The text says so
+                if it is not known whether it was stored.
             ClientClosed: the client was closed first; it is not known whether it was stored.
         """
         return await self._write(store, [Add(self._new_key() if key is None else key, value)], None, store_id)
@@ -165,6 +167,8 @@ class Client:
     async def _write(self, store: str, ops: list[Add | Delete], atomic: bool | None, store_id: str | None) -> Written:
         self._connection.require_open()
         message, size = check_write(store, ops, self.limits, atomic=atomic, store_id=store_id)
+        if (error := self._connection.stalled_by) is not None:
+            raise error
         write = AwaitedWrite(message, size, asyncio.get_running_loop().create_future())
         self._connection.put(write)
         return await write.settled
@@ -363,7 +367,7 @@ class Client:
         return self._connection.on_status(callback)
 
     def authenticate(self, token: TokenSource | None = None) -> None:
-        """Try again in NEEDS_AUTH, after somebody has logged in.
+        """Try again in NEEDS_AUTH, after somebody has logged in. Replicas and subscriptions go on where they were.
 
         Args:
             token: another token, or another function that gives one. By default the one there is.

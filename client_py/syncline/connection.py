@@ -2,8 +2,8 @@
 
 Owns the status, and what has to outlive one connection: the queue of writes and the followers of stores. It
 gives up only when it is closed, or when the server says that this client may not come back; then everybody who waits
-gets the error. When credentials are refused it makes no attempts, and everybody waits, until `authenticate`. `open`
-starts the one task of it, `close` ends it.
+gets the error. When credentials are refused it makes no attempts until `authenticate`. If no token function could
+bring others, all but replicas, which wait, get `AuthRequired`. `open` starts the one task of it, `close` ends it.
 """
 
 import asyncio
@@ -128,6 +128,13 @@ class Connection:
         if self._running is None:
             raise Misuse("the client is not open", hint="use it with `async with`")
 
+    @property
+    def stalled_by(self) -> AuthRequired | None:
+        """What to say to those who would wait until somebody has logged in, if nothing else can bring another token."""
+        if self.status.state is not ConnectionState.NEEDS_AUTH or self._authenticated.is_set():
+            return None
+        return None if self._credentials.can_renew_itself else self._login_needed("")
+
     def authenticate(self, token: TokenSource | None) -> None:
         """Take another token, or none, and leave NEEDS_AUTH. A server that knows us already is shown the new one."""
         self.require_open()
@@ -135,6 +142,8 @@ class Connection:
             self._credentials.replace(token)
             self._is_superseded = True
         self._authenticated.set()
+        for follower in self._followers:
+            follower.stall(None)
         if token is not None and self._link is not None:
             self._link.renew()
 
@@ -159,6 +168,7 @@ class Connection:
             follower.fail(self._ended_by)
         self._followers[:] = [each for each in self._followers if each.phase is not Phase.OVER]
         self._followers.append(follower)
+        follower.stall(self.stalled_by)
         self.wake()
 
     def wake(self) -> None:
@@ -331,6 +341,7 @@ class Connection:
                     last_error=error,
                 )
             )
+            self._stall()
             await self._authenticated.wait()
             self._set(
                 Status(
@@ -339,6 +350,21 @@ class Connection:
             )
         if due_at > self._clock.now():
             await self._clock.sleep(due_at - self._clock.now())
+
+    def _stall(self) -> None:
+        """Fail those who wait, unless somebody has logged in meanwhile or a function may know another token."""
+        if (error := self.stalled_by) is None:
+            return
+        again = "; it is not known whether this write was stored: send it again then, with the same key and value"
+        self.writes.fail_awaited(error, self._login_needed(again))
+        for follower in self._followers:
+            follower.stall(error)
+
+    def _login_needed(self, more: str) -> AuthRequired:
+        error = self.status.last_error
+        assert isinstance(error, AuthRequired)
+        hint = f"log in, and call authenticate() with the new token, or give a token function{more}"
+        return AuthRequired(error.reason, url=error.url, close_code=error.close_code, hint=hint)
 
     async def _rest(self, error: ConnectionFailed) -> None:
         """Wait before the next attempt."""

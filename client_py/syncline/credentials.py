@@ -52,6 +52,11 @@ class Credentials:
         self._source = _TokenFunction(self._url, source) if callable(source) else source
 
     @property
+    def can_renew_itself(self) -> bool:
+        """Whether there is a function, which may have another token when it is asked again."""
+        return isinstance(self._source, _TokenFunction)
+
+    @property
     def is_asking(self) -> bool:
         """Whether the function was asked and has not answered yet."""
         return isinstance(self._source, _TokenFunction) and self._source.is_asking

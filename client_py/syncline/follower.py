@@ -162,6 +162,10 @@ class Follower(ABC):
         if self.phase is not Phase.OVER:
             self.phase = Phase.OVER if self.is_closing else Phase.IDLE
 
+    def stall(self, error: Exception | None) -> None:
+        """Nothing comes before somebody has logged in, as `error` says; None: somebody has."""
+        return
+
     @abstractmethod
     def fail(self, error: Exception) -> None:
         """The connection ended for good with this error."""

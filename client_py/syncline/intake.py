@@ -56,6 +56,7 @@ class Intake(Follower):
         self.is_caught_up = False
         self.error: Exception | None = None
         self.ended_at: Cursor | None = None
+        self._stalled_by: Exception | None = None
         self._wake = wake
         self._changed = asyncio.Event()
         self._caught_up_or_over = asyncio.Event()
@@ -166,6 +167,15 @@ class Intake(Follower):
             self._must_restart = False
             self._forget_caught_up()
 
+    def stall(self, error: Exception | None) -> None:
+        """Have those who wait get this error; the subscription is not over, and goes on when somebody has logged in."""
+        self._stalled_by = error
+        if error is not None:
+            self._changed.set()
+            self._caught_up_or_over.set()
+        elif self.error is None and not self.is_caught_up:
+            self._caught_up_or_over.clear()
+
     def fail(self, error: Exception) -> None:
         """End it: the error comes after what is in the buffer."""
         self.phase = Phase.OVER
@@ -212,13 +222,12 @@ class Intake(Follower):
         """Return the oldest item, and leave it there; wait for one if need be. None if the application closed it.
 
         Raises:
-            Exception: what ended the subscription, once the buffer is empty.
+            Exception: what ended or stalled the subscription, once the buffer is empty.
         """
         while not self._items:
             if self.is_closing:
                 return None
-            if self.error is not None:
-                raise self.error
+            self._raise_what_is_in_the_way()
             self._changed.clear()
             await self._changed.wait()
         return self._items[0][0]
@@ -239,10 +248,14 @@ class Intake(Follower):
             self._settle_caught_up()
 
     async def wait_caught_up(self) -> None:
-        """Wait until `is_caught_up`. Raises what ended the subscription before that."""
-        await self._caught_up_or_over.wait()
-        if not self.is_caught_up and self.error is not None:
-            raise self.error
+        """Wait until `is_caught_up`. Raises what ended or stalled the subscription before that."""
+        while not self.is_caught_up:
+            self._raise_what_is_in_the_way()
+            await self._caught_up_or_over.wait()
+
+    def _raise_what_is_in_the_way(self) -> None:
+        if (error := self.error or self._stalled_by) is not None:
+            raise error
 
     def _settle_caught_up(self) -> None:
         if self._owed == 0 and self.error is None:
@@ -252,5 +265,5 @@ class Intake(Follower):
     def _forget_caught_up(self) -> None:
         self._owed = None
         self.is_caught_up = False
-        if self.error is None:
+        if self.error is None and self._stalled_by is None:
             self._caught_up_or_over.clear()

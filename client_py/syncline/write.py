@@ -2,7 +2,7 @@
 
 Invariants of the queue: a write keeps its ops, with the very text of its values, until it is answered; what was
 sent and not answered when a connection ends goes back to the front, in the old order; every write that was put in
-is settled exactly once, with a `Written`, with `WriteRefused`, or with the error that ended the client.
+is settled exactly once, with a `Written`, with `WriteRefused`, or with the error that ended the client or its login.
 """
 
 import asyncio
@@ -83,12 +83,14 @@ class PendingWrite(ABC):
         size: the bytes of its frame.
         order: its place in the queue.
         predecessors: at how many of its keys it waits for another write.
+        was_sent: the server may have it already, as it was sent at least once.
     """
 
     message: WriteMessage
     size: int
     order: int = field(default=0, init=False)
     predecessors: int = field(default=0, init=False)
+    was_sent: bool = field(default=False, init=False)
 
     @property
     def names(self) -> set[tuple[str, str]]:
@@ -113,7 +115,7 @@ class PendingWrite(ABC):
 
     @abstractmethod
     def fail(self, error: Exception) -> None:
-        """Take the error that ended the client before there was an answer."""
+        """Take the error that ended the client, or keeps it from going on, before there was an answer."""
 
 
 @dataclass(slots=True, eq=False)
@@ -233,6 +235,7 @@ class WriteQueue:
 
     def sent(self, request_id: int, write: PendingWrite) -> None:
         """Note under which id a write was sent."""
+        write.was_sent = True
         self._sent[request_id] = write
 
     def answered(self, request_id: int) -> PendingWrite | None:
@@ -267,6 +270,23 @@ class WriteQueue:
             write = self._ready.popleft()
             write.fail(error)
             self._release(write)
+
+    def fail_awaited(self, unsent: Exception, sent: Exception) -> None:
+        """Fail the writes that somebody awaits, by whether they were sent; those of replicas stay in the queue.
+
+        None is on a connection meanwhile.
+        """
+        kept: deque[PendingWrite] = deque()
+        for write in [write for followers in self._followers.values() for write in followers]:
+            write.fail(sent if write.was_sent else unsent)
+        while self._ready:
+            write = self._ready.popleft()
+            write.fail(sent if write.was_sent else unsent)
+            if write.is_abandoned:
+                self._release(write)
+            else:
+                kept.append(write)
+        self._ready = kept
 
     def _to_front(self, writes: list[PendingWrite]) -> None:
         self._ready.extendleft(sorted(writes, key=lambda write: -write.order))

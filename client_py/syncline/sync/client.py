@@ -135,6 +135,8 @@ class Client:
             WriteRefused: the key was used for another value, the value breaks a rule, or the like.
             TimeoutError: it took longer; it is not known whether it was stored. To make sure, add it again with the
                 same key and value: that has one effect.
+            AuthRequired: somebody has to log in first, and no token function can bring another token. The text says so
+                if it is not known whether it was stored.
             ClientClosed: the client was closed first; it is not known whether it was stored.
         """
         return self._thread.run(self._inner.add(store, value, key, store_id=store_id), timeout)
@@ -334,7 +336,7 @@ class Client:
         return lambda: self._thread.call(stop)
 
     def authenticate(self, token: TokenSource | None = None) -> None:
-        """Try again in NEEDS_AUTH, after somebody has logged in.
+        """Try again in NEEDS_AUTH, after somebody has logged in. Replicas and subscriptions go on where they were.
 
         Args:
             token: another token, or another function that gives one. By default the one there is.
