@@ -53,6 +53,7 @@ class FakeServer:
         self.sessions: dict[str, str] = {}
         self.stores: dict[str, list[Body]] = {}
         self.public: set[str] = set()
+        self.roles: dict[str, str] = {}
         self.entries: list[Body] = []
         self.oidc = False
         self.requests: list[tuple[str, str, Body | None]] = []
@@ -213,8 +214,9 @@ class FakeServer:
     def _list_stores(self, request: Request, _: Body) -> Body:
         is_user = bool(self._user_of(request))
         names = self.stores if is_user else self.public
-        role = "owner" if is_user else "reader"
-        return {"stores": [{**_store_of(name, self.stores[name]), "role": role} for name in sorted(names)]}
+        others = "owner" if is_user else "reader"
+        listed = [(_store_of(name, self.stores[name]), self.roles.get(name, others)) for name in sorted(names)]
+        return {"stores": [{**store, "role": role} for store, role in listed]}
 
     def _refuse_store(self, request: Request, _: Body) -> Body:
         raise Refused(403, "forbidden", f"only administrators may create {request.path_params['name']}")

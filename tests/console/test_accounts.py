@@ -4,8 +4,14 @@ from typing import Any
 
 import pytest
 
+from syncline_server.accounts.password import PASSWORD_CHARACTERS_MIN
+
 from .chromium import Page
 from .fake_accounts import SETUP_CODE, FakeServer
+
+#: What the page says about a new password, and the choice of whoever is invited and has one.
+RULE = f"at least {PASSWORD_CHARACTERS_MIN} characters"
+HAS_ACCOUNT = "#gate-mode label:last-child"
 
 
 def text_of(page: Page, element: str) -> str:
@@ -180,6 +186,7 @@ def test_the_password_is_changed_and_the_session_goes_on(page: Page, shared: Fak
     log_in(page, shared, "bob", "#notes")
     page.click("#who-open")
     page.click("#who-password")
+    page.wait_for(f"document.querySelector('.sheet')?.textContent.includes('{RULE}')")
     page.evaluate("document.querySelectorAll('.sheet .field')[1].focus()")
     page.type("wrong")
     page.evaluate("document.querySelectorAll('.sheet .field')[2].focus()")
@@ -244,6 +251,7 @@ def test_a_setup_code_leaves_the_address_and_makes_the_first_administrator(page:
     assert SETUP_CODE not in page.evaluate("JSON.stringify(history.state) + document.documentElement.outerHTML")
     assert page.evaluate("document.getElementById('gate-password').autocomplete") == "new-password"
     assert text_of(page, "gate-title") == "Make the first administrator"
+    assert text_of(page, "gate-rule") == RULE
     fill(page, "ada", "a long password")
     page.press("Enter")
     wait_for_text(page, "who-name", "ada")
@@ -290,7 +298,7 @@ def test_who_is_logged_in_joins_with_one_click_and_no_sooner(page: Page, shared:
     wait_for_gate(page, "join")
     assert code not in page.evaluate("location.href")
     assert shared.asked("POST", "/v1/invitations/accept") == []
-    assert text_of(page, "gate-text") == "You are logged in as bob."
+    assert text_of(page, "gate-text").endswith("gives access to a store. You are logged in as bob.")
     page.press("Enter")
     wait_for_text(page, "store-name", "notes")
     assert shared.asked("POST", "/v1/invitations/accept") == [{"code": code}]
@@ -310,6 +318,8 @@ def test_an_invitation_that_comes_into_an_open_page_is_asked_about_there(
 def test_who_is_invited_logs_in_and_joins(page: Page, shared: FakeServer, code: str) -> None:
     page.open(f"{shared.url}/#invite={code}")
     wait_for_gate(page, "join")
+    page.click(HAS_ACCOUNT)
+    assert text_of(page, "gate-rule") == ""
     fill(page, "bob", "password of bob")
     page.press("Enter")
     wait_for_text(page, "store-name", "notes")
@@ -320,8 +330,9 @@ def test_who_is_invited_logs_in_and_joins(page: Page, shared: FakeServer, code: 
 def test_who_is_invited_makes_an_account_and_joins_at_once(page: Page, shared: FakeServer, code: str) -> None:
     page.open(f"{shared.url}/#invite={code}")
     wait_for_gate(page, "join")
-    page.click("#gate-mode label:last-child")
+    assert "gives access to a store" in text_of(page, "gate-text")
     assert text_of(page, "gate-submit") == "Make an account and join"
+    assert text_of(page, "gate-rule") == RULE
     fill(page, "carol", "a long password")
     page.press("Enter")
     wait_for_text(page, "store-name", "notes")
@@ -332,6 +343,7 @@ def test_who_is_invited_makes_an_account_and_joins_at_once(page: Page, shared: F
 def test_an_invitation_that_does_not_hold_is_refused_with_the_servers_words(page: Page, shared: FakeServer) -> None:
     page.open(f"{shared.url}/#invite=syncline_i_old")
     wait_for_gate(page, "join")
+    page.click(HAS_ACCOUNT)
     fill(page, "bob", "password of bob")
     page.press("Enter")
     wait_for_text(page, "gate-error", "this invitation cannot be used; hint of invitation_invalid")
@@ -404,6 +416,21 @@ def test_a_store_that_may_not_be_seen_any_more_leaves_the_page(page: Page, share
     page.wait_for("!document.getElementById('unknown').hidden")
     assert text_of(page, "unknown-title") == "There is no store “notes” here, or nobody has shared it with you."
     assert "private" not in page.evaluate("document.documentElement.textContent")
+
+
+@pytest.mark.parametrize(
+    ("role", "text"),
+    [
+        ("reader", "This store is empty. You may read it: what others add appears here."),
+        ("writer", "This store is empty. What you add below, or from any client, appears here."),
+    ],
+)
+def test_an_empty_store_says_what_its_reader_may_do(page: Page, shared: FakeServer, role: str, text: str) -> None:
+    shared.add_store("new")
+    shared.roles["new"] = role
+    log_in(page, shared, "bob", "#new")
+    wait_for_text(page, "waiting-text", text)
+    assert page.evaluate("document.getElementById('composer').hidden") == (role == "reader")
 
 
 def test_a_store_that_is_not_there_is_created_by_who_may_create_stores(page: Page, shared: FakeServer) -> None:

@@ -7,11 +7,29 @@ import pytest
 
 from .chromium import Page
 from .fake_accounts import FakeServer
-from .test_accounts import expect_refusals, log_in
+from .test_accounts import RULE, expect_refusals, log_in
 
 #: Runs in the page: find a control by what its label says, below an element.
 _FIND = """(scope, label) => [...document.querySelectorAll(scope + ' .labelled')].find(
     (each) => each.querySelector('.label').textContent === label).querySelector('input, select')"""
+
+_WEBKIT = "AppleWebKit/537.36 (KHTML, like Gecko)"
+#: With what programs introduce themselves, and what people call them.
+AGENTS = {
+    f"Mozilla/5.0 (X11; Linux x86_64) {_WEBKIT} HeadlessChrome/141.0.0.0 Safari/537.36": "Chromium on Linux",
+    f"Mozilla/5.0 (Linux; Android 10; K) {_WEBKIT} Chrome/141.0.0.0 Mobile Safari/537.36": "Chrome on Android",
+    f"Mozilla/5.0 (Windows NT 10.0; Win64; x64) {_WEBKIT} Chrome/141.0.0.0 Safari/537.36 Edg/141.0": "Edge on Windows",
+    "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0": "Firefox on Linux",
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 Version/18.0 Safari/604.1": (
+        "Safari on iOS"
+    ),
+    "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 Version/18.0 Safari/605.1.15": (
+        "Safari on macOS"
+    ),
+    "Mozilla/5.0 of nobody": "Mozilla/5.0 of nobody",
+    "syncline-cli/0.1": "syncline-cli/0.1",
+    "": "A login",
+}
 
 
 def set_field(page: Page, scope: str, label: str, value: str) -> None:
@@ -185,6 +203,7 @@ def open_page(page: Page, fake: FakeServer, name: str, user: str = "ada") -> Non
 def test_a_user_is_added_made_administrator_disabled_and_removed_by_its_name(page: Page, shared: FakeServer) -> None:
     open_page(page, shared, "users")
     page.click("#pages summary")
+    wait_for_texts(page, "#pages .hint", RULE)
     set_field(page, "#pages", "Name", "carol")
     set_field(page, "#pages", "Password", "a long password")
     press_button(page, "#pages form", "Add")
@@ -257,6 +276,17 @@ def test_the_secret_of_a_token_is_shown_once(page: Page, shared: FakeServer) -> 
     press_button(page, "#pages", "Revoke")
     press_button(page, "#pages", "Really?")
     wait_for_texts(page, "#pages .hint", "There are no tokens.")
+
+
+def test_a_session_is_called_by_its_browser_and_system_and_tells_the_rest_when_pointed_at(
+    page: Page, shared: FakeServer
+) -> None:
+    for number, agent in enumerate(AGENTS):
+        token = {"id": f"t_{number}", "user": "bob", "title": agent, "kind": "session", "scopes": []}
+        shared.tokens[f"t_{number}"] = token
+    open_page(page, shared, "tokens", "bob")
+    assert texts(page, "#pages .entry strong") == list(AGENTS.values())
+    assert page.evaluate("[...document.querySelectorAll('#pages strong')].map((each) => each.title)") == list(AGENTS)
 
 
 def test_an_administrator_sees_and_makes_the_tokens_of_others(page: Page, shared: FakeServer) -> None:

@@ -127,6 +127,7 @@ function showRole() {
   const { role } = stores.find(chosen);
   $("share").hidden = !session.canShare || role !== "owner";
   $("composer").hidden = role === "reader";
+  showWaiting();
 }
 
 /** One of the pages about accounts. Its code is fetched when it is asked for. */
@@ -299,7 +300,8 @@ function showWaiting() {
     else if (after === "now" || received) {
       text = received && after !== "now" ? "Cleared. The next change appears here." : "Waiting for the next change.";
       action = ["Read from the start", () => begin("start")];
-    } else text = "This store is empty. What you add below, or from any client, appears here.";
+    } else if ($("composer").hidden) text = "This store is empty. You may read it: what others add appears here.";
+    else text = "This store is empty. What you add below, or from any client, appears here.";
   } else if (tail.filter && tail.matching === 0) {
     text = `None of the ${counted(tail.length, "row")} has “${$("filter").value.trim()}” in it.`;
     action = ["Show all", clearFilter];

@@ -5,7 +5,7 @@
 
 import { acceptInvitation, logIn, readMe, setUp } from "./accounts.js";
 import { address } from "./http.js";
-import { textOf } from "./parts.js";
+import { PASSWORD_RULE, textOf } from "./parts.js";
 
 const INVITE_KEPT = "syncline.invite";
 
@@ -28,7 +28,7 @@ const PURPOSES = {
   join: {
     title: "You are invited to a store",
     submit: "Log in and join",
-    text: "Who has an account joins with it; others make one here.",
+    text: "The link that you followed gives access to a store. Make an account to join, or log in with yours.",
     autocomplete: "current-password",
   },
 };
@@ -72,7 +72,9 @@ export class Gate {
     this.#code = code;
     const { title, text } = this.#texts;
     $("gate-title").textContent = title;
-    $("gate-text").textContent = this.#joinsAtOnce ? `You are logged in as ${me.user}.` : text;
+    $("gate-text").textContent = this.#joinsAtOnce
+      ? `The link that you followed gives access to a store. You are logged in as ${me.user}.`
+      : text;
     $("gate-notice").textContent = notice;
     $("gate-mode").hidden = purpose !== "join" || this.#joinsAtOnce;
     $("gate-fields").hidden = this.#joinsAtOnce;
@@ -108,7 +110,8 @@ export class Gate {
   }
 
   get #makesAccount() {
-    return this.#purpose === "join" && document.querySelector("#gate-mode :checked").value === "account";
+    if (this.#purpose !== "join" || this.#joinsAtOnce) return false;
+    return document.querySelector("#gate-mode :checked").value === "account";
   }
 
   #showMode() {
@@ -118,6 +121,7 @@ export class Gate {
     if (this.#joinsAtOnce) label = "Join the store";
     $("gate-submit").textContent = label;
     $("gate-password").autocomplete = this.#makesAccount ? "new-password" : autocomplete;
+    $("gate-rule").textContent = $("gate-password").autocomplete === "new-password" ? PASSWORD_RULE : "";
   }
 
   #showPassword(is) {

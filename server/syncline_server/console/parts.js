@@ -1,6 +1,8 @@
 // The small parts that lists, forms and sheets are made of. Text that came from anywhere only ever becomes text nodes.
 
 const ARMED_MS = 4_000;
+/** What the server asks of a new password, said before it has to refuse one. */
+export const PASSWORD_RULE = "at least 10 characters";
 
 export function element(name, className, text) {
   const made = document.createElement(name);

@@ -9,7 +9,7 @@ import { close, open } from "./console.js";
 import { dateAndTime } from "./format.js";
 import { Gate, isLoggedIn } from "./gate.js";
 import { listStores, whenUnauthenticated } from "./http.js";
-import { closeSheets, form, input, labelled, openSheet, submitButton } from "./parts.js";
+import { PASSWORD_RULE, closeSheets, form, input, labelled, openSheet, submitButton } from "./parts.js";
 import { say } from "./say.js";
 
 const AGAIN_MS = 2_000;
@@ -192,7 +192,7 @@ function openPasswordSheet() {
     sheet.close();
     begin();
   });
-  const hint = "Every other session of yours ends.";
+  const hint = `${PASSWORD_RULE}; every other session of yours ends`;
   node.append(name, labelled("Password now", old), labelled("New password", wanted, hint), error, submitButton("Change it"));
   const sheet = openSheet("Change password", node);
 }

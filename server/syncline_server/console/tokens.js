@@ -8,6 +8,7 @@ import { Complaint, adder, armedButton, check, element, form, input, labelled } 
 import { shownOnce, submitButton } from "./parts.js";
 import { copy } from "./say.js";
 import { Section } from "./section.js";
+import { programOf } from "./user-agent.js";
 
 const SCOPES = ["read", "write", "share", "admin"];
 
@@ -89,7 +90,9 @@ export class Tokens extends Section {
     const { id, user, title, kind, scopes = [], stores, expires_ms: expiresMs, used_ms: usedMs } = token;
     const entry = element("li", "entry");
     const text = element("p", "entry-text");
-    text.append(element("strong", "", title || (kind === "session" ? "A login" : id)));
+    const name = element("strong", "", kind === "session" ? programOf(title) : title || id);
+    if (kind === "session") name.title = title;
+    text.append(name);
     if (user !== this.#session.user) text.append(` of ${user}`);
     if (kind === "session") text.append(" ", element("span", "badge", "session"));
     else for (const scope of scopes) text.append(" ", element("span", "badge", scope));

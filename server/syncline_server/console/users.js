@@ -2,7 +2,8 @@
 
 import { listUsers, putUser, removeUser } from "./accounts.js";
 import { dateAndTime } from "./format.js";
-import { Complaint, adder, button, check, element, form, input, labelled, openSheet, submitButton } from "./parts.js";
+import { Complaint, PASSWORD_RULE, adder, button, check, element, form, input, labelled } from "./parts.js";
+import { openSheet, submitButton } from "./parts.js";
 import { say } from "./say.js";
 import { Section } from "./section.js";
 
@@ -20,7 +21,7 @@ export class Users extends Section {
     fields.append(
       labelled("Name", this.#name, "small letters, digits and . _ @ + -"),
       labelled("Title", this.#title),
-      labelled("Password", this.#password, "empty: logs in by OpenID or tokens only"),
+      labelled("Password", this.#password, `${PASSWORD_RULE}; empty: logs in by OpenID or tokens only`),
     );
     const checks = element("div", "checks");
     checks.append(this.#admin.node, this.#service.node);
@@ -95,6 +96,7 @@ function openPasswordSheet(name) {
     sheet.close();
     say("Password set");
   });
-  node.append(labelled("New password", password, "Every session of this user ends."), error, submitButton("Set it"));
+  const hint = `${PASSWORD_RULE}; every session of this user ends`;
+  node.append(labelled("New password", password, hint), error, submitButton("Set it"));
   const sheet = openSheet(`Password of ${name}`, node);
 }
