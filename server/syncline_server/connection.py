@@ -160,7 +160,7 @@ class Connection:
             self._refuse_access(event.id, transaction.store)
             return
         if rights.writes_per_s is not None:
-            wait_s = self.hub.writes_wait_s(self.principal, transaction.store, rights.writes_per_s)
+            wait_s = self.hub.writes_wait_s(self.principal, transaction, rights.writes_per_s)
             if wait_s:
                 self._put_off(event.id, wait_s, "the grant allows fewer writes a second")
                 return

@@ -270,15 +270,15 @@ class Hub:
 
     # --- rights ---
 
-    def writes_wait_s(self, principal: Principal, store: str, rate_per_s: float) -> float:
-        """Count a write of a grant that bounds them. Returns 0, or the seconds after which it may come."""
-        key = (principal.name, store)
+    def writes_wait_s(self, principal: Principal, transaction: Transaction, rate_per_s: float) -> float:
+        """Count the ops of a grant that bounds them. Returns 0, or the seconds after which they may come."""
+        key = (principal.name, transaction.store)
         bucket = self._write_buckets.get(key)
         if bucket is None or bucket.rate_per_s != rate_per_s:
             if len(self._write_buckets) >= _BUCKETS_MAX:
                 self._write_buckets.clear()
             bucket = self._write_buckets[key] = TokenBucket(rate_per_s, max(1.0, rate_per_s * 2))
-        return bucket.take(1, self.now())
+        return bucket.take(len(transaction.ops), self.now())
 
     def rights_changed(self, concern: Concern = EVERYTHING) -> None:
         """Grants, accounts or tokens have changed: what is not allowed any more ends before this returns.

@@ -98,8 +98,10 @@ class Authority:
             raise StoreUnknown(store)
         if action is Action.WRITE:
             _require(principal, rights.may_write)
-        elif action in (Action.SHARE, Action.DROP):
+        elif action is Action.SHARE:
             _require(principal, rights.is_owner)
+        elif action is Action.DROP:
+            _require(principal, rights.is_owner and rights.may_write)
 
     def _may_create(self, principal: Principal) -> bool:
         named = principal.name is not None and {"write", "share"} <= principal.scopes and principal.stores is None

@@ -77,7 +77,10 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Invitation(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What somebody gets who accepts it: a grant with these members. `by` made it; None is the operator himself."""
+    """What somebody gets who accepts it: a grant with these members. `by` made it; None is the operator himself.
+
+    `accepted` are those who did: each may once, so that whoever was removed or narrowed since does not come back by it.
+    """
 
     id: str
     store: str
@@ -90,6 +93,7 @@ class Invitation(msgspec.Struct, frozen=True, omit_defaults=True):
     expires_ms: int | None = None
     uses_max: int | None = None
     uses: int = 0
+    accepted: tuple[str, ...] = ()
 
 
 class Guard(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -26,7 +26,7 @@ export function sentenceOf({ to, store, role, limits = {}, authors = true, expir
   return to?.startsWith("user:") ? text : capital(text);
 }
 
-const storesOf = (prefix) => (prefix ? `every store whose name begins with “${prefix}”` : "every store");
+const storesOf = (prefix) => (prefix ? `all stores that begin with “${prefix}”` : "all stores");
 
 function reading({ read_prefix: prefix }) {
   return prefix ? `read records whose keys begin with “${prefix}”` : "read all records";

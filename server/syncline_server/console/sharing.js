@@ -30,9 +30,11 @@ export async function openSharing(store, session) {
 
 class Access extends Section {
   #store;
+  #session;
   #kind;
   #name;
   #where;
+  #wherever;
   #fields;
   #opener;
 
@@ -41,6 +43,7 @@ class Access extends Section {
     const opener = adder("Give access", node);
     super("Who has access", "Nobody but administrators.", opener);
     this.#store = store;
+    this.#session = session;
     this.#opener = opener;
     this.#kind = select(GRANTEES, "user");
     this.#name = input({ maxLength: 256, placeholder: "name" });
@@ -48,10 +51,9 @@ class Access extends Section {
     this.#fields = new GrantFields(() => this.#whom(), "Ends");
     const fields = element("div", "fields");
     const name = labelled("Name", this.#name);
-    fields.append(labelled("To", this.#kind), name);
-    if (session.isAdmin) {
-      fields.append(labelled("Store", this.#where, "with * at its end: every store whose name begins so"));
-    }
+    this.#wherever = labelled("Store", this.#where, "with * at its end: all stores that begin so");
+    fields.append(labelled("To", this.#kind), name, this.#wherever);
+    this.#showWhere(store);
     this.#kind.addEventListener("input", () => (name.hidden = this.#kind.value === "everyone"));
     fields.addEventListener("input", () => this.#fields.show());
     node.append(fields, this.#fields.node, error, submitButton("Give access"));
@@ -62,6 +64,11 @@ class Access extends Section {
       () => listGrants(this.#store),
       (grant) => this.#entry(grant),
     );
+  }
+
+  #showWhere(store) {
+    this.#where.value = store;
+    this.#wherever.hidden = !this.#session.isAdmin && store === this.#store;
   }
 
   #whom() {
@@ -78,6 +85,7 @@ class Access extends Section {
     say("Access given");
     this.#opener.open = false;
     this.#name.value = "";
+    this.#showWhere(this.#store);
     this.#fields.write({ role: "reader" });
     await this.read();
   }
@@ -88,7 +96,10 @@ class Access extends Section {
     if (grant.by) text.append(" ", element("span", "hint", `Granted by ${grant.by}.`));
     entry.append(text);
     // One for other stores too is an affair of whom those belong to.
-    if (!grant.isOurs) return entry;
+    if (!grant.isOurs) {
+      text.append(" ", element("span", "hint", "An administrator can change it."));
+      return entry;
+    }
     const actions = element("p", "entry-actions");
     actions.append(
       button("Change", "quiet", () => this.#change(grant)),
@@ -104,7 +115,7 @@ class Access extends Section {
     this.#kind.value = kind;
     this.#kind.dispatchEvent(new Event("input"));
     this.#name.value = name.join(":");
-    this.#where.value = grant.store;
+    this.#showWhere(grant.store);
     this.#fields.write(grant);
     this.#opener.open = true;
     this.#opener.scrollIntoView({ block: "nearest" });

@@ -40,7 +40,7 @@ async def commit(call: Call, transaction: Transaction) -> Outcome:
         raise Refusal("storage_unavailable", "the storage is away; nothing of this write was taken")
     rights = call.rights(transaction.store)
     if rights.writes_per_s is not None:
-        wait_s = call.hub.writes_wait_s(call.principal, transaction.store, rights.writes_per_s)
+        wait_s = call.hub.writes_wait_s(call.principal, transaction, rights.writes_per_s)
         if wait_s:
             raise too_often(wait_s, "the grant allows fewer writes a second")
     answer = await call.hub.write(rights.guard(transaction), call.principal)

@@ -189,6 +189,10 @@ def _overall(results: list[OpResult]) -> Status:
 def _decide_atomic(
     ops: tuple[Op, ...], used: Mapping[str, UsedKey], next_seq: Seq, balance: Balance | None
 ) -> Decision:
+    if any(op.fault is not None and op.fault.status == "denied" for op in ops):
+        # Decided without the log: an op that is not allowed beside it must not make of a write a question that leaves
+        # no trace, as to what is there that he may not see.
+        return Decision("refused", tuple(op.fault or OpResult("skipped") for op in ops), (), None)
     repeated = _original_seqs(ops, used)
     if repeated is not None:
         results = tuple(_repeated(op, used[op.key], seq) for op, seq in zip(ops, repeated, strict=True))

@@ -17,6 +17,9 @@ __all__ = ["INVITATIONS_MAX", "accept", "accept_as_new_user", "add_invitation", 
 #: Open invitations to one store or prefix; one for everybody is as good as many.
 INVITATIONS_MAX = 1000
 
+#: An invitation that names no number is used up too: it remembers who has accepted it.
+_USES_MAX = 5000
+
 
 def add_invitation(registry: Registry, invitation: Invitation) -> Plan[Invitation]:
     """Offer a grant to whoever comes with the code."""
@@ -45,25 +48,35 @@ def find(registry: Registry, code_hash: str, now_ms: int) -> Invitation:
     if (
         invitation is None
         or (invitation.expires_ms is not None and invitation.expires_ms <= now_ms)
-        or (invitation.uses_max is not None and invitation.uses >= invitation.uses_max)
+        or invitation.uses >= min(invitation.uses_max or _USES_MAX, _USES_MAX)
         or (invitation.by is not None and not is_owner(registry, invitation.by, invitation.store, now_ms))
     ):
-        raise AccountError(
-            "invitation_invalid", "this invitation cannot be used", hint="ask the person who sent it for another one"
-        )
+        raise _unusable()
     return invitation
+
+
+def _unusable() -> AccountError:
+    return AccountError(
+        "invitation_invalid", "this invitation cannot be used", hint="ask the person who sent it for another one"
+    )
 
 
 def accept(registry: Registry, code_hash: str, name: str, grant_id: str, now_ms: int) -> Plan[Grant]:
     """Grant to a principal what the invitation offers, and count the use.
 
-    It comes beside what he has for the same store; if he has exactly this already, nothing is changed or counted.
+    It comes beside what he has for the same store; if he has exactly this already, nothing is changed or counted. Who
+    has accepted it before gets nothing by it a second time.
     """
     invitation = find(registry, code_hash, now_ms)
     grant = _granted(invitation, name, grant_id, now_ms)
-    for old in registry.grants_on(invitation.store):
+    his = [old for old in registry.grants_on(invitation.store) if old.to == grant.to]
+    for old in his:
         if msgspec.structs.replace(old, id=grant.id, by=grant.by, created_ms=grant.created_ms) == grant:
             return Plan((), old)
+    if name in invitation.accepted:
+        if not his:
+            raise _unusable()
+        return Plan((), his[0])
     return Plan(tuple(_accepted(registry, invitation, grant)), grant)
 
 
@@ -91,4 +104,5 @@ def _granted(invitation: Invitation, name: str, grant_id: str, now_ms: int) -> G
 
 def _accepted(registry: Registry, invitation: Invitation, grant: Grant) -> list[Edit]:
     make_room(registry, grant.store)
-    return [put(msgspec.structs.replace(invitation, uses=invitation.uses + 1)), put(grant)]
+    accepted = (*invitation.accepted, grant.to.partition(":")[2])
+    return [put(msgspec.structs.replace(invitation, uses=invitation.uses + 1, accepted=accepted)), put(grant)]
