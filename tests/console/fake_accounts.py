@@ -54,6 +54,7 @@ class FakeServer:
         self.stores: dict[str, list[Body]] = {}
         self.public: set[str] = set()
         self.roles: dict[str, str] = {}
+        self.refuses_removals = False
         self.entries: list[Body] = []
         self.oidc = False
         self.requests: list[tuple[str, str, Body | None]] = []
@@ -94,6 +95,10 @@ class FakeServer:
         now_ms = int(time.time() * 1000)
         known = {"op": "ADD", "time": now_ms}
         self.stores[name] = [{"seq": seq, **known, **change} for seq, change in enumerate(changes, 1)]
+
+    def add_grant(self, to: str, store: str, role: str) -> None:
+        """Give access as `ada` does."""
+        self._add_grant({"to": to, "store": store, "role": role, "limits": {}}, "ada")
 
     def say(self, **message: object) -> None:
         """Send a message on every socket."""
@@ -143,7 +148,7 @@ class FakeServer:
             ("DELETE", "/v1/tokens/{id}", lambda at, _: self.tokens.pop(at.path_params["id"])),
             ("GET", "/v1/grants", self._list_grants),
             ("POST", "/v1/grants", lambda at, body: self._add_grant(body, self._user_of(at))),
-            ("DELETE", "/v1/grants/{id}", lambda at, _: self.grants.pop(at.path_params["id"])),
+            ("DELETE", "/v1/grants/{id}", self._remove_grant),
             ("GET", "/v1/invitations", lambda *_: {"invitations": list(self.invitations.values())}),
             ("POST", "/v1/invitations", self._add_invitation),
             ("DELETE", "/v1/invitations/{id}", lambda at, _: self.invitations.pop(at.path_params["id"])),
@@ -262,7 +267,17 @@ class FakeServer:
 
     def _list_grants(self, request: Request, _: Body) -> Body:
         store = request.query_params.get("store")
-        return {"grants": [grant for grant in self.grants.values() if store is None or _covers(grant["store"], store)]}
+        if store is not None:
+            return {"grants": [grant for grant in self.grants.values() if _covers(grant["store"], store)]}
+        return {"grants": [grant for grant in self.grants.values() if self._shares(self._user_of(request), grant)]}
+
+    def _shares(self, user: str | None, grant: Body) -> bool:
+        if user is None:
+            return False
+        if self.users[user]["admin"] or not grant["store"].endswith("*"):
+            return True
+        owned = [each for each in self.grants.values() if (each["to"], each["role"]) == (f"user:{user}", "owner")]
+        return any(_covers(each["store"], grant["store"]) for each in owned)
 
     def _add_grant(self, body: Body, by: str | None) -> Body:
         for old in list(self.grants.values()):
@@ -271,6 +286,11 @@ class FakeServer:
         grant = {"id": f"g_{next(self._numbers)}", "by": by, "created_ms": 0, **body}
         self.grants[grant["id"]] = grant
         return grant
+
+    def _remove_grant(self, request: Request, _: Body) -> Body:
+        if self.refuses_removals:
+            raise Refused(403, "forbidden", "this is not yours to take back")
+        return self.grants.pop(request.path_params["id"])
 
     def _add_invitation(self, request: Request, body: Body) -> Body:
         number = next(self._numbers)

@@ -121,14 +121,64 @@ def test_a_grant_is_removed_after_a_second_click(page: Page, shared: FakeServer,
     shared.grants["g_1"] = {"id": "g_1", "to": "everyone", "store": "no*", "role": "reader", "by": None}
     press_button(page, sheet, "Close")
     page.click("#share")
-    wait_for_texts(
-        page, f"{ACCESS} .entry-text", "Everyone may read all records, in every store whose name begins with “no”."
-    )
+    wait_for_texts(page, f"{ACCESS} .entry-text", "Everyone may read all records, in all stores that begin with “no”.")
     press_button(page, ACCESS, "Remove")
     assert list(shared.grants) == ["g_1"]
     press_button(page, ACCESS, "Really remove?")
     wait_for_texts(page, f"{ACCESS} .hint", "Nobody but administrators.")
     assert shared.grants == {}
+
+
+def open_sheet(page: Page, shared: FakeServer, user: str) -> None:
+    log_in(page, shared, user, "#notes")
+    page.wait_for("document.getElementById('store-name')?.textContent === 'notes'")
+    page.click("#share")
+    page.wait_for(f"document.querySelector('{ACCESS} .entry') !== null")
+
+
+def test_what_opens_more_than_the_store_is_shown_to_its_owner_and_not_offered_to_change(
+    page: Page, shared: FakeServer
+) -> None:
+    shared.add_grant("user:bob", "notes", "owner")
+    shared.add_grant("group:team", "not*", "writer")
+    shared.add_grant("everyone", "*", "reader")
+    shared.add_grant("everyone", "other*", "reader")
+    open_sheet(page, shared, "bob")
+    _, team, everyone = texts(page, f"{ACCESS} .entry-text")
+    assert "records, in all stores that begin with “not”. Granted by ada. An administrator can change it." in team
+    assert everyone.startswith("Everyone may read all records, in all stores.")
+    counts = "[...document.querySelectorAll('.sheet .entry')].map((each) => each.querySelectorAll('button').length)"
+    assert page.evaluate(counts) == [2, 0, 0]
+
+
+def test_who_owns_all_stores_that_begin_so_changes_who_may_use_them(page: Page, shared: FakeServer) -> None:
+    shared.add_grant("user:bob", "no*", "owner")
+    shared.add_grant("group:team", "not*", "writer")
+    open_sheet(page, shared, "bob")
+    press_button(page, f"{ACCESS} .entry:last-child", "Change")
+    set_field(page, ACCESS, "Role", "reader")
+    press_button(page, f"{ACCESS} form", "Give access")
+    wait_for_texts(page, f"{ACCESS} .entry-text", "The members of team may read all records, in all stores")
+    body = {"to": "group:team", "store": "not*", "role": "reader", "limits": {}}
+    assert shared.asked("POST", "/v1/grants") == [body]
+    # What is given next is for the store of the sheet again.
+    page.click(f"{ACCESS} summary")
+    set_field(page, ACCESS, "Name", "ada")
+    wait_for_texts(page, f"{ACCESS} .sentence", "ada may read all records.")
+
+
+def test_a_removal_that_the_server_refuses_is_explained_with_its_words(
+    page: Page, shared: FakeServer, sheet: str
+) -> None:
+    shared.add_grant("everyone", "no*", "reader")
+    press_button(page, sheet, "Close")
+    page.click("#share")
+    page.wait_for(f"document.querySelector('{ACCESS} .entry') !== null")
+    shared.refuses_removals = True
+    press_button(page, ACCESS, "Remove")
+    press_button(page, ACCESS, "Really remove?")
+    wait_for_texts(page, f"{ACCESS} .error", "this is not yours to take back; hint of forbidden")
+    expect_refusals(page, 403)
 
 
 @pytest.mark.parametrize(
