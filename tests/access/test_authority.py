@@ -59,7 +59,17 @@ def wanted(who: Principal, action: Action, store: str, granted: list[Grant], *, 
             for it in granted
         )
         return "ok" if some and "write" in who.scopes else no
+    if action is Action.DROP and "write" not in who.scopes:
+        return no
     return "ok" if owns else no
+
+
+def test_a_token_that_may_share_and_not_write_drops_nothing() -> None:
+    sharing = Principal("ada", "user", scopes=frozenset({"read", "share"}))
+    owned = [Grant("g_1", "user:ada", "notes", "owner", None, 1)]
+    authority = Authority(lambda principal, store: owned)
+    assert answer(lambda: authority.authorize(sharing, Action.SHARE, "notes")) == "ok"
+    assert answer(lambda: authority.authorize(sharing, Action.DROP, "notes")) == "forbidden"
 
 
 @unhurried

@@ -255,6 +255,17 @@ async def test_a_grant_bounds_the_writes_of_each_user_on_all_his_connections(wor
     assert _statuses(first.take()) == [("ok", None)]
 
 
+async def test_a_write_of_many_ops_counts_as_many_writes(world: Guarded) -> None:
+    peer = world.peer(await _sam(world, writes_per_s=1.0))
+    ops = tuple(WriteOp("ADD", f"k{number}", msgspec.Raw(b"1")) for number in range(10))
+    peer.send(Write(1, "notes", ops))
+    await turns(5)
+    world.clock.seconds += 5
+    peer.add(2, "late")
+    await turns(5)
+    assert _statuses(peer.take()) == [("ok", None), ("retry", "rate_limited")]
+
+
 async def test_a_grant_bounds_what_a_user_keeps_by_whatever_way_he_writes(world: Guarded) -> None:
     token = await _sam(world, records_max=3)
     peer = world.peer(token)

@@ -131,6 +131,20 @@ async def test_an_invitation_gives_what_it_says(office: Office, process: Process
     assert await refusal(directory.accept_invitation(code, "ada")) == "invitation_invalid"
 
 
+async def test_who_was_removed_or_narrowed_does_not_come_back_by_the_same_link(process: Process) -> None:
+    directory = process.directory
+    for name in ("ada", "bob", "cleo"):
+        await directory.add_user(name)
+    await directory.add_grant("user:ada", "notes", "owner", by=None)
+    _, code = await directory.add_invitation("notes", "writer", by="ada")
+    grant = await directory.accept_invitation(code, "bob")
+    narrow, _ = await directory.add_grant("user:bob", "notes", "reader", by="ada")
+    assert await directory.accept_invitation(code, "bob") == narrow
+    await directory.remove_grant(narrow.id)
+    assert await refusal(directory.accept_invitation(code, "bob")) == "invitation_invalid"
+    assert grant.role == (await directory.accept_invitation(code, "cleo")).role
+
+
 async def test_an_invitation_never_takes_away(process: Process) -> None:
     directory = process.directory
     await directory.add_user("ada")

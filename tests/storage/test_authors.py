@@ -1,5 +1,6 @@
 """Who added what, on every backend: authors in rows, own-only, quotas, and the usage that is kept beside the log."""
 
+import msgspec
 import pytest
 
 from syncline_protocol import Seq
@@ -79,6 +80,14 @@ async def test_the_record_of_another_refuses_the_whole_write(bench: Bench) -> No
     assert (outcome.status, [op.status for op in outcome.ops]) == ("refused", ["skipped", "denied", "skipped"])
     assert outcome.ops[1].code == "forbidden"
     assert await bench.head() == before
+
+
+async def test_a_write_with_an_op_that_is_not_allowed_learns_nothing_of_the_log(bench: Bench) -> None:
+    await bench.answers(single(add("hidden"), by="ada"))
+    barred = msgspec.structs.replace(add("x"), fault=OpResult("denied", code="forbidden"))
+    for guess in (add("hidden"), add("hidden", 2), add("free")):
+        outcome = await bench.answer(write(guess, barred, by="bob"))
+        assert (outcome.status, [op.status for op in outcome.ops]) == ("refused", ["skipped", "denied"])
 
 
 async def test_a_write_that_is_not_atomic_deletes_what_is_its_authors_and_refuses_the_rest(bench: Bench) -> None:
