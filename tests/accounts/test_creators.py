@@ -49,14 +49,25 @@ async def test_the_owner_of_a_prefix_owns_exactly_what_he_has_created(world: Gua
     assert owners(world, "fresh") == [("user:ada", "owner", "ada")]
 
 
-async def test_what_was_left_of_grants_for_the_name_is_taken_back_first(world: Guarded) -> None:
+async def test_what_was_granted_in_advance_holds_when_the_store_is_made(world: Guarded) -> None:
     token = await world.user("root", is_admin=True)
     await world.user("bob")
     await world.grant("user:bob", "fresh", "reader")
     await world.grant("user:bob", "fr*", "reader")
     assert await created(world, token) == 201
-    assert owners(world, "fresh") == [("user:root", "owner", "root")]
+    assert owners(world, "fresh") == [("user:bob", "reader", None), ("user:root", "owner", "root")]
     assert owners(world, "fr*") == [("user:bob", "reader", None)]
+
+
+async def test_nobody_gets_a_name_that_was_granted_to_others_or_lies_in_their_prefix(world: Guarded) -> None:
+    eve, team = await world.user("eve"), await world.user("ann")
+    await world.grant("user:ann", "payroll", "writer")
+    await world.grant("user:ann", "team.*", "owner")
+    await world.grant("everyone", "open.*", "reader")
+    assert await created(world, eve, "payroll") == 409
+    assert await created(world, eve, "team.plans") == 403
+    assert await created(world, eve, "open.plans") == 201
+    assert await created(world, team, "team.plans") == 201
 
 
 async def test_a_store_that_is_there_stays_as_it_is_when_an_administrator_puts_it(world: Guarded) -> None:

@@ -1,7 +1,8 @@
 """Stores and their owners: whoever creates a store owns it, and with a store go the grants for it.
 
 A grant is for a name, so what is left of one for a store that is gone must not come to hold for another one that gets
-its name: grants are taken back when a store is dropped, and again before one is created.
+its name: grants are taken back when a store is dropped. And a name that was granted to somebody in advance, or lies in
+a prefix that somebody owns, is not free for others: he would write into their store.
 """
 
 from collections.abc import Callable
@@ -46,8 +47,10 @@ async def _create(
     taken = RemoteProtocolError(
         "name_taken", f"there is a store {store!r} of somebody else", hint="choose another name"
     )
-    if not rights.is_owner and await _is_there(hub, store):
-        raise taken
+    if not rights.is_owner:
+        _require_free(directory.registry, store, hub.now_ms(), taken)
+        if await _is_there(hub, store):
+            raise taken
     if not rights.is_owner and _owned_count(directory.registry, principal) >= _STORES_PER_USER_MAX:
         raise RemoteProtocolError("quota_exceeded", f"a user may own {_STORES_PER_USER_MAX} stores", hint="drop one")
     if rights.is_owner and await _is_there(hub, store):
@@ -55,7 +58,8 @@ async def _create(
         return await hub.storage.info(store)
     await accounts.note("store.create", principal, store, address)
     rights = allowed()
-    await directory.remove_store_grants(store)
+    if not rights.is_owner:
+        await directory.remove_store_grants(store)
     info, created = await hub.create(store)
     if not created and not rights.is_owner:
         # Another process was first.
@@ -69,6 +73,20 @@ async def _create(
         await hub.drop(store)
         raise
     return info
+
+
+def _require_free(registry: Registry, store: str, now_ms: int, taken: RemoteProtocolError) -> None:
+    """Let a name pass that was granted to nobody, and lies in no prefix that somebody owns.
+
+    Raises RemoteProtocolError: `taken`, or `forbidden`.
+    """
+    living = [
+        grant for grant in registry.grants_covering(store) if grant.expires_ms is None or grant.expires_ms > now_ms
+    ]
+    if any(grant.store == store for grant in living):
+        raise taken
+    if any(grant.role == "owner" and grant.store != "*" for grant in living):
+        raise RemoteProtocolError("forbidden", "stores whose names begin so are created by who owns the prefix")
 
 
 async def _is_there(hub: Hub, store: str) -> bool:
