@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from syncline_server.access.principal import Principal
@@ -203,4 +204,7 @@ async def test_who_lost_the_last_password_makes_another_administrator_with_a_cod
     server.accounts.setup.hash = hash_secret(server.setup_code)
     (await server.person().post("setup", body)).ok(201)
     assert server.accounts.directory.registry.users["saviour"].is_admin
+    entries = [msgspec.json.decode(text) for text in await server.accounts.audit.entries()]
+    done = [entry["detail"] for entry in entries if entry["action"] == "setup.done"]
+    assert done == [{}, {"rescue": "true"}]
     assert (await server.person().post("setup", {**body, "user": "thief"})).json["code"] == "forbidden"

@@ -38,6 +38,11 @@ class SetupCode:
         # Two hashes are compared, so how far they agree says nothing about the code.
         return self.hash is not None and (self.is_rescue or not has_admin) and hash_secret(code) == self.hash
 
+    @property
+    def told(self) -> dict[str, str]:
+        """What the audit log has of it: whether it lets somebody in beside the administrators that there are."""
+        return {"rescue": "true"} if self.is_rescue else {}
+
     def spend(self) -> None:
         """It was used."""
         self.hash = None

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequ
 from contextlib import asynccontextmanager
 from typing import Literal, TypeVar
 
+from syncline_protocol.messages import OpResult
 from syncline_protocol.transaction import Op, Transaction
 from syncline_server.access.grant import Grant, GrantLimits, Role
 from syncline_server.access.principal import SCOPES, Scope
@@ -41,6 +42,9 @@ _RACES_MAX = 8
 _QUEUED_MAX = 16
 
 _NO_LIMITS = GrantLimits()
+
+#: Beside this op nothing is committed, and all the same each op is answered by what the log holds.
+_NEVER = Op("", fault=OpResult("invalid", code="key_invalid", message="this is a question"))
 
 
 class Changes:
@@ -77,8 +81,8 @@ class Changes:
     def noting(self, before: Before, *, whose: str | None = None) -> "Changes":
         """Return the same changes, with something that is called once for each before it is written.
 
-        So the audit log has an entry of each change that is made, and of those that are refused only where the log
-        alone can tell: a name that was used before, a rival who was first. If `before` raises, nothing is changed. Of
+        So the audit log has an entry of each change that is made, and of those that are refused only where a rival was
+        first meanwhile. Which names were used before is asked of the log first. If `before` raises, nothing is changed. Of
         a change that writes nothing, since all is so already, nothing is noted.
 
         Args:
@@ -344,6 +348,7 @@ class Changes:
                     await self._follower.catch_up()
                 plan = decide(self.registry)
                 if plan.edits and self._before is not None and not is_noted:
+                    await self._ask_for_used_names(plan.edits)
                     is_noted = True
                     await self._before(plan.result)
                     # That took a while; what was decided may not be right any more.
@@ -380,7 +385,7 @@ class Changes:
         if isinstance(answer, StorageError) and not isinstance(answer, StoreMismatch | StoreUnknown):
             raise answer
         # An equal record that has died since is no success: what was to be made is not there.
-        dead = [] if isinstance(answer, StorageError) else _dead(ops, answer)
+        dead = [] if isinstance(answer, StorageError) else _dead(ops, answer.ops)
         if isinstance(answer, Outcome) and answer.status in ("ok", "dup") and not dead:
             assert answer.last_seq is not None
             if not self._follower.has_reached(answer.last_seq):
@@ -393,6 +398,20 @@ class Changes:
             self._refuse_used_names(dead)
         return False
 
+    async def _ask_for_used_names(self, edits: Sequence[Edit]) -> None:
+        """Refuse to make what has ended before it is noted: which names were used only the log knows.
+
+        It is asked by a transaction that it never commits, as one of its ops breaks a rule.
+        """
+        ops = [op for op in ops_of(self.registry, edits) if _is_named(op)]
+        if not ops:
+            return
+        answer = await self._write(Transaction(ACCOUNTS, (*ops, _NEVER), True, self._follower.store_id))
+        # If that failed, so will the change.
+        if isinstance(answer, Outcome) and (dead := _dead(ops, answer.ops[: len(ops)])):
+            await self._follower.catch_up()
+            self._refuse_used_names(dead)
+
     def _refuse_used_names(self, dead: Collection[str]) -> None:
         """Refuse to make again what has ended, once it is sure that nothing of this name lives."""
         for key in dead:
@@ -401,10 +420,16 @@ class Changes:
                 raise AccountError("name_taken", f"a {kind} had this name before", hint="no name is used twice")
 
 
-def _dead(ops: Sequence[Op], outcome: Outcome) -> list[str]:
+def _is_named(op: Op) -> bool:
+    """Return whether this makes what has a name that is used once, and not an ID that never was."""
+    kind, _, version = parse_key(op.key) or ("", "", 1)
+    return op.value is not None and version == 0 and kind in ("user", "group")
+
+
+def _dead(ops: Sequence[Op], results: Sequence[OpResult]) -> list[str]:
     """Return the keys of the ADDs that name a record which has died."""
     return [
         op.key
-        for op, result in zip(ops, outcome.ops, strict=True)
+        for op, result in zip(ops, results, strict=True)
         if op.value is not None and (result.status == "gone" or (result.status == "dup" and result.deleted is not None))
     ]

@@ -95,7 +95,7 @@ class AccountsOffice:
         try:
             await directory.open()
             await audit.open()
-            await audit.record("server.start", actor=None)
+            await audit.record("server.start", actor=None, outcome="ok", **self.accounts.setup.told)
         except BaseException:
             self._hub = None
             raise

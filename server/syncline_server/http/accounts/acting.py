@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from syncline_protocol.audit import AuditOutcome
-from syncline_server.access.grant import Grant, covers
+from syncline_server.access.grant import Grant, GrantLimits, covers
 from syncline_server.access.principal import SCOPES, Principal
 from syncline_server.accounts.changes import Before, Changes
 from syncline_server.accounts.entry import Invitation, Token
@@ -20,6 +20,8 @@ from syncline_server.accounts.plans.grants import owned_by
 from syncline_server.http.call import Call
 from syncline_server.http.problem import Refusal
 from syncline_server.storage.base import StorageUnavailable, StoreMismatch, StoreUnknown
+
+from .bodies import GrantPost, InvitationPost
 
 __all__ = [
     "address_of",
@@ -37,6 +39,7 @@ __all__ = [
     "require_login",
     "require_share",
     "shared_of",
+    "told_of",
 ]
 
 
@@ -160,6 +163,16 @@ def changes(
     note = judged(allowed, noted(call, action, subject, **detail))
     found: Changes = call.accounts.directory.noting(note, whose=call.principal.name)
     return found
+
+
+def told_of(offer: GrantPost | InvitationPost) -> dict[str, str]:
+    """Return what the audit log has of what is granted or offered; the limits as JSON."""
+    told: dict[str, str] = {"store": offer.store, "role": offer.role}
+    if offer.limits != GrantLimits():
+        told["limits"] = msgspec.json.encode(offer.limits).decode()
+    if not offer.authors:
+        told["authors"] = "false"
+    return told if offer.expires_ms is None else told | {"expires_ms": str(offer.expires_ms)}
 
 
 def _id_in(result: object) -> str | None:

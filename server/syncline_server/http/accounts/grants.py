@@ -14,7 +14,7 @@ from syncline_server.accounts.error import AccountError
 from syncline_server.http.call import Call, json_response
 from syncline_server.http.operation import JSON, Answer, Operation, Parameter, RequestBody
 
-from .acting import changes, may_share, path_text, require_full, require_login, require_share, shared_of
+from .acting import changes, may_share, path_text, require_full, require_login, require_share, shared_of, told_of
 from .bodies import GrantBody, GrantPost, GrantsBody, grant_body
 
 __all__ = ["GRANTS"]
@@ -50,7 +50,7 @@ async def _add(call: Call) -> Response:
     body = await call.json_struct(GrantPost)
     require_share(call, check_pattern(body.store))
     allowed = partial(require_share, call, body.store)
-    change = changes(call, "grant.add", allowed=allowed, to=body.to, store=body.store, role=body.role)
+    change = changes(call, "grant.add", allowed=allowed, to=body.to, **told_of(body))
     grant, is_new = await change.add_grant(
         body.to,
         body.store,

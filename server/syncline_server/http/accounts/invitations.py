@@ -24,6 +24,7 @@ from .acting import (
     require_login,
     require_share,
     shared_of,
+    told_of,
 )
 from .bodies import (
     AcceptBody,
@@ -60,7 +61,7 @@ async def _add(call: Call) -> Response:
     body = await call.json_struct(InvitationPost)
     require_share(call, check_pattern(body.store))
     allowed = partial(require_share, call, body.store)
-    change = changes(call, "invitation.add", allowed=allowed, store=body.store, role=body.role)
+    change = changes(call, "invitation.add", allowed=allowed, **told_of(body))
     invitation, code = await change.add_invitation(
         body.store,
         body.role,

@@ -100,7 +100,10 @@ async def _setup(call: Call) -> Response:
     hashed = await new_hash(call, body.password, body.user)
     assert hashed is not None
     # Of two who come with the code at once, the second one finds it spent.
-    note = judged(partial(_require_code, call, body.code), noted(call, "setup.done", body.user, actor=body.user))
+    note = judged(
+        partial(_require_code, call, body.code),
+        noted(call, "setup.done", body.user, actor=body.user, **accounts.setup.told),
+    )
     change = accounts.directory.noting(note)
     if accounts.setup.is_rescue:
         await change.add_user(body.user, password_hash=hashed, is_admin=True)

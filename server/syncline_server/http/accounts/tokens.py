@@ -32,11 +32,15 @@ async def _add(call: Call) -> Response:
     user = _whose(call, body.user)
     _require_maker(call, user)
     expires_ms = _end_of(call, body.expires_ms)
-    change = changes(call, "token.add", allowed=lambda: _require_maker(call, user), user=user, title=body.title)
+    scopes = SCOPES if body.scopes is None else frozenset(body.scopes)
+    bounds = {"scopes": ",".join(sorted(scopes))} | ({} if body.stores is None else {"stores": ",".join(body.stores)})
+    change = changes(
+        call, "token.add", allowed=lambda: _require_maker(call, user), user=user, title=body.title, **bounds
+    )
     token, secret = await change.add_token(
         user,
         body.title,
-        scopes=SCOPES if body.scopes is None else frozenset(body.scopes),
+        scopes=scopes,
         stores=body.stores,
         expires_ms=expires_ms,
     )

@@ -41,9 +41,12 @@ async def _put(call: Call) -> Response:
         body.title,
         msgspec.UNSET if body.service is msgspec.UNSET else "service" if body.service else "user",
     )
-    named = ",".join(field for field, value in fields.items() if value is not msgspec.UNSET)
+    given = {field: value for field, value in fields.items() if value is not msgspec.UNSET}
+    # Of a password and a title only that they were changed; what somebody may do is told in full.
+    told = {field: str(value).lower() for field, value in given.items() if isinstance(value, bool)}
     keep = call.principal.token if call.principal.name == name else None
-    noted = changes(call, "user.change", name, allowed=partial(require_admin_still, call), fields=named)
+    told["fields"] = ",".join(given)
+    noted = changes(call, "user.change", name, allowed=partial(require_admin_still, call), **told)
     user = await noted.change_user(name, change, keep_session=keep)
     if password_hash is not None:
         call.accounts.login_guard.forget(name)
@@ -51,15 +54,16 @@ async def _put(call: Call) -> Response:
 
 
 async def _add(call: Call, name: str, body: UserPut, password_hash: str | None) -> Response:
-    is_admin = body.admin is True
+    is_admin, is_service, is_disabled = body.admin is True, body.service is True, body.disabled is True
+    told = {name: "true" for name, is_so in (("service", is_service), ("disabled", is_disabled)) if is_so}
     allowed = partial(require_admin_still, call)
-    user = await changes(call, "user.add", name, allowed=allowed, admin=str(is_admin).lower()).add_user(
+    user = await changes(call, "user.add", name, allowed=allowed, admin=str(is_admin).lower(), **told).add_user(
         name,
-        kind="service" if body.service is True else "user",
+        kind="service" if is_service else "user",
         title=body.title if isinstance(body.title, str) else "",
         password_hash=password_hash,
         is_admin=is_admin,
-        is_disabled=body.disabled is True,
+        is_disabled=is_disabled,
     )
     return json_response(user_body(user), 201)
 
