@@ -173,8 +173,35 @@ def test_a_command_ends_when_a_proxy_wants_credentials_in_the_middle_of_it(
     server.intercept = shut_the_door
     with running(server):
         result = syncline("--url", server.url, *command)
-    assert (result.exit_code, result.stdout) == (3, "")
+    assert (result.exit_code, result.stdout) == (1, "")
     assert "it answers HTTP 401, it wants a token; log in with `syncline login`" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("tail", "notes"), ("add", "notes", "1"), ("stores",), ("dump", "notes"), ("doctor",)]
+)
+def test_a_token_that_is_refused_is_exit_code_1_with_what_to_do(arguments: tuple[str, ...]) -> None:
+    server = GuardedServer("good")
+    with running(server):
+        for token in ((), ("--token", "bad")):
+            result = syncline("--url", server.url, *token, *arguments)
+            assert result.exit_code == 1
+            assert "log in with `syncline login`" in result.output
+            assert "proxy" not in result.output
+
+
+def test_tail_says_what_to_do_when_nobody_grants_the_store_any_more(served: FakeServer) -> None:
+    async def take_back(connection: FakeConnection, event: requested.ServerEvent) -> bool:
+        if not isinstance(event, requested.SubscribeRequested):
+            return False
+        await served.handle(connection, event)
+        await connection.end("forbidden")
+        return True
+
+    served.intercept = take_back
+    result = syncline("--url", served.url, "tail", "notes")
+    assert result.exit_code == 1
+    assert "the subscription ended: forbidden; nobody grants it any more; ask an owner" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -262,7 +262,7 @@ def test_grants_are_added_with_their_limits_listed_and_taken_back(rest: FakeRest
     words = ("--role", "writer", "--key-prefix", "bob/", "--own-only", "--writes-per-s", "2.5", "--no-authors")
     result = syncline(rest, "grants", "add", "notes", "bob", *words)
     assert (result.exit_code, result.stderr) == (0, "granted notes to user:bob as writer: g_1\n")
-    assert rest.last.body == {
+    assert rest.asked[-2].body == {
         "to": "user:bob",
         "store": "notes",
         "role": "writer",
@@ -271,6 +271,33 @@ def test_grants_are_added_with_their_limits_listed_and_taken_back(rest: FakeRest
     }
     assert "key_prefix=bob/ own_only no_authors" in syncline(rest, "grants", "list", "notes").stdout
     assert "took notes back from user:bob" in syncline(rest, "grants", "remove", "g_1").stderr
+
+
+def test_a_grant_for_a_store_that_is_not_there_is_made_with_a_warning(rest: FakeRest) -> None:
+    rest.answers |= {
+        ("POST", "grants"): (201, GRANT),
+        ("GET", "stores/notse"): problem(404, "store_unknown"),
+    }
+    result = syncline(rest, "grants", "add", "notse", "bob")
+    assert (result.exit_code, "warning: there is no store notse yet" in result.stderr) == (0, True)
+    assert "warning" not in syncline(rest, "grants", "add", "notse*", "bob").stderr
+
+
+@pytest.mark.parametrize("command", [("grants", "add", "notes", "bob"), ("invite", "notes")])
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (("--key-prefix", "b/"), "--key-prefix: a reader writes nothing that could be limited; say --role writer"),
+        (("--add-only", "--records-max", "5"), "--add-only, --records-max: a reader"),
+        (("--role", "writer", "--records-max", "0"), "0 is no limit: say a number greater than 0"),
+        (("--role", "writer", "--writes-per-s", "nan"), "nan is no limit"),
+    ],
+)
+def test_limits_that_make_no_sense_are_wrong_usage_and_never_sent(
+    rest: FakeRest, command: tuple[str, ...], flags: tuple[str, ...], text: str
+) -> None:
+    result = syncline(rest, *command, *flags)
+    assert (result.exit_code, text in result.stderr, rest.asked) == (2, True, [])
 
 
 def test_an_invitation_is_a_link_and_is_accepted_by_it(rest: FakeRest) -> None:
@@ -310,7 +337,83 @@ def test_an_end_may_be_a_time_from_now_on(rest: FakeRest, text: str, ends_in_s: 
     rest.answers["POST", "grants"] = (201, GRANT)
     syncline(rest, "grants", "add", "notes", "bob")
     syncline(rest, "grants", "add", "notes", "bob", "--expires", text)
-    assert "expires_ms" not in rest.asked[0].body
-    assert rest.asked[1].body["expires_ms"] > ends_in_s * 1000
+    first, second = (asked.body for asked in rest.asked if asked.method == "POST")
+    assert "expires_ms" not in first
+    assert second["expires_ms"] > ends_in_s * 1000
     wrong = syncline(rest, "grants", "add", "notes", "bob", "--expires", "soon")
     assert (wrong.exit_code, "say 7d" in wrong.stderr) == (2, True)
+
+
+def test_who_accepts_without_an_account_is_told_how_to_make_one(rest: FakeRest) -> None:
+    rest.answers["POST", "invitations/accept"] = problem(401, "unauthenticated", "this needs credentials")
+    result = syncline(rest, "accept", "syncline_i_1")
+    assert result.exit_code == 1
+    assert "this needs credentials; `--user NAME` makes an account with it; who has one logs in" in result.stderr
+
+
+def test_tokens_of_nobody_are_told_from_nobodys_tokens(rest: FakeRest) -> None:
+    rest.answers |= {
+        ("GET", "tokens?user=bob"): (200, {"tokens": []}),
+        ("GET", "users/bob"): problem(404, "account_unknown", "there is no such user"),
+    }
+    result = syncline(rest, "tokens", "list", "--user", "bob")
+    assert (result.exit_code, "there is no such user" in result.stderr) == (1, True)
+    for answer in ((200, USER), problem(403, "forbidden")):
+        rest.answers["GET", "users/bob"] = answer
+        assert syncline(rest, "tokens", "list", "--user", "bob").exit_code == 0
+
+
+def test_who_is_vouched_for_elsewhere_is_told_that_he_has_no_tokens(rest: FakeRest) -> None:
+    rest.answers |= {
+        ("POST", "tokens"): problem(404, "account_unknown", "there is no such user"),
+        ("GET", "me"): (200, {"user": "jwt:bob", "kind": "external", "auth": "accounts"}),
+    }
+    result = syncline(rest, "tokens", "create", "backup")
+    assert (result.exit_code, "users that others vouch for have no tokens here" in result.stderr) == (1, True)
+    assert "there is no such user" in syncline(rest, "tokens", "create", "backup", "--user", "eve").stderr
+
+
+def test_the_list_of_stores_says_that_nobody_is_logged_in(rest: FakeRest) -> None:
+    rest.answers["GET", "stores"] = (200, {"stores": []})
+    assert "nobody is logged in; log in with `syncline login`" in syncline(rest, "stores").stderr
+    shown = {"name": "news", "store_id": "s", "head": "a:1", "seq": 1, "role": "reader"}
+    rest.answers["GET", "stores"] = (200, {"stores": [shown]})
+    assert "nobody is logged in; there may be more" in syncline(rest, "stores").stderr
+    assert syncline(rest, "stores", "--token", "good").stderr == ""
+    rest.answers["GET", "stores"] = (200, {"stores": [{**shown, "role": None}]})
+    assert syncline(rest, "stores").stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("me", "text"),
+    [
+        (NOBODY, "warn  nobody is logged in; log in with `syncline login`"),
+        ({**ME, "admin": False}, "ok    logged in as alice"),
+        ({"auth": "none", "kind": "open"}, "ok    the server has no accounts, nobody has to log in"),
+    ],
+)
+def test_the_doctor_says_who_we_are_and_does_not_ask_who_is_no_administrator_to_update(
+    rest: FakeRest, me: dict[str, Any], text: str
+) -> None:
+    rest.answers |= {
+        ("GET", "/health/live"): (200, {}),
+        ("GET", "/health/ready"): (200, {}),
+        ("GET", "me"): (200, me),
+        ("GET", "server"): (200, {"server": "syncline/1"}),
+    }
+    lines = syncline(rest, "doctor").stdout.splitlines()
+    assert text in "\n".join(lines)
+    assert ("ok    storage: shown to administrators only" in lines) == (me["auth"] == "accounts")
+    assert any("update it" in line for line in lines) == (me["auth"] == "none")
+
+
+def test_the_doctor_says_that_a_token_is_refused_and_looks_no_further(rest: FakeRest) -> None:
+    rest.answers |= {
+        ("GET", "/health/live"): (200, {}),
+        ("GET", "/health/ready"): (200, {}),
+        ("GET", "me"): problem(401, "token_expired", "the token has expired"),
+    }
+    result = syncline(rest, "doctor")
+    last = "fail  the server does not let us in: the token has expired; log in with `syncline login`, or give a token"
+    assert result.exit_code == 1
+    assert result.stdout.splitlines()[-1].startswith(last)

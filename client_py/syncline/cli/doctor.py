@@ -13,18 +13,22 @@ from typing import Literal
 
 import click
 
+from syncline.accounts import Me
 from syncline.client import connect
 from syncline.errors import RequestRefused, SynclineError
 from syncline.http import HttpApi
 from syncline_protocol import SUBPROTOCOL
 
-from .frame import OK, SERVER_FAILED, UNREACHABLE, run
+from .frame import OK, REFUSED, SERVER_FAILED, UNREACHABLE, is_login_needed, run
 from .server import Server, server_options
+from .table import plain
 
 __all__ = ["doctor"]
 
 #: The Date header has whole seconds, and the way takes some time too.
 _CLOCK_DIFFERENCE_OK_S = 3.0
+
+_LOG_IN = "log in with `syncline login`, or give a token"
 
 
 @dataclass(frozen=True)
@@ -59,14 +63,40 @@ async def _findings(server: Server, http: HttpApi) -> AsyncIterator[_Finding]:
     try:
         served_at = await http.health("live")
     except SynclineError as error:
-        yield _Finding("fail", str(error), code=UNREACHABLE)
+        yield _refusal(error) if is_login_needed(error) else _Finding("fail", str(error), code=UNREACHABLE)
         return
     yield _Finding("ok", f"{server.url} can be reached")
     yield _clock(served_at)
     yield await _readiness(http)
-    for finding in await _about(http):
+    me = await _me(server, http)
+    if isinstance(me, _Finding):
+        yield me
+        return
+    if me is not None:
+        yield _who(me)
+    for finding in await _about(http, is_told_all=me is None or me.auth == "none" or me.admin):
         yield finding
     yield await _socket(server)
+
+
+async def _me(server: Server, http: HttpApi) -> Me | _Finding | None:
+    """Return who we are; that the server does not let us in, on which the rest depends; or None if it does not say."""
+    try:
+        return await server.accounts(http).me()
+    except SynclineError as error:
+        return _refusal(error) if is_login_needed(error) else None
+
+
+def _refusal(error: SynclineError) -> _Finding:
+    return _Finding("fail", f"the server does not let us in: {error.message}", _LOG_IN + " that is valid", REFUSED)
+
+
+def _who(me: Me) -> _Finding:
+    if me.auth == "none":
+        return _Finding("ok", "the server has no accounts, nobody has to log in")
+    if me.user is None:
+        return _Finding("warn", "nobody is logged in", _LOG_IN)
+    return _Finding("ok", f"logged in as {plain(me.user)}")
 
 
 def _libraries() -> _Finding:
@@ -93,12 +123,14 @@ async def _readiness(http: HttpApi) -> _Finding:
     return _Finding("ok", "the server is ready")
 
 
-async def _about(http: HttpApi) -> list[_Finding]:
+async def _about(http: HttpApi, *, is_told_all: bool) -> list[_Finding]:
     try:
         about = await http.server()
     except SynclineError as error:
         return [_Finding("fail", f"the server does not say what it is: {error}")]
-    return [_version(str(about.get("server", ""))), _storage(str(about.get("storage", "")))]
+    storage = str(about.get("storage", ""))
+    found = _storage(storage) if storage or is_told_all else _Finding("ok", "storage: shown to administrators only")
+    return [_version(str(about.get("server", ""))), found]
 
 
 def _version(server: str) -> _Finding:
@@ -127,5 +159,7 @@ async def _socket(server: Server) -> _Finding:
             took_ms = (time.monotonic() - began_at) * 1000
             return _Finding("ok", f"WebSocket: {SUBPROTOCOL}, welcomed after {took_ms:.0f} ms")
     except SynclineError as error:
+        if is_login_needed(error):
+            return _Finding("fail", f"WebSocket: {error.message}", _LOG_IN + " that is valid", REFUSED)
         todo = "a proxy in between has to pass on WebSocket upgrades"
         return _Finding("fail", f"WebSocket: {error}", todo)

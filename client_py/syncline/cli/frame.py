@@ -31,6 +31,7 @@ __all__ = [
     "Stop",
     "connected",
     "fail",
+    "is_login_needed",
     "notice",
     "run",
 ]
@@ -47,7 +48,7 @@ INTERRUPTED = 130
 #: Every exit code, for the help and the docs.
 EXIT_CODES: dict[int, str] = {
     OK: "done",
-    REFUSED: "refused or not found: conflict, gone, absent, no such store or record",
+    REFUSED: "refused or not found: conflict, gone, absent, no such store or record, not logged in",
     USAGE: "wrong usage",
     UNREACHABLE: "the server cannot be reached",
     SERVER_FAILED: "the server failed",
@@ -116,15 +117,22 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         fail(USAGE, f"{error.filename or 'the file'}: {error.strerror or error}; check the path and its permissions")
 
 
+def is_login_needed(error: SynclineError) -> bool:
+    """Whether it says that nobody is logged in, or that the token is not, or no more, accepted."""
+    is_unknown = isinstance(error, RequestRefused) and error.status == UNAUTHORIZED
+    return not isinstance(error, LoginFailed) and (is_unknown or isinstance(error, AuthRequired))
+
+
 def _text_of(error: SynclineError) -> str:
     """Return the text of an error; what to do if nobody is logged in the server cannot know of this command line."""
-    is_unknown = isinstance(error, RequestRefused) and error.status == UNAUTHORIZED
-    if isinstance(error, LoginFailed) or not (is_unknown or isinstance(error, AuthRequired)):
+    if not is_login_needed(error):
         return str(error)
     return f"{error.message}; log in with `syncline login`, or give another token"
 
 
 def _code_of(error: SynclineError) -> int:
+    if isinstance(error, AuthRequired):
+        return REFUSED
     if isinstance(error, ConnectionFailed):
         return UNREACHABLE
     if isinstance(error, Misuse):

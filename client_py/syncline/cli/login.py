@@ -13,7 +13,7 @@ from syncline.accounts import Login, Me
 from syncline.accounts.values import Accepted
 from syncline.errors import RequestRefused
 
-from .frame import REFUSED, Stop, notice, run
+from .frame import REFUSED, Stop, is_login_needed, notice, run
 from .secret import password_of, password_stdin_option
 from .server import Server, server_options
 from .table import plain, time_of
@@ -124,7 +124,13 @@ async def _change_password(server: Server, old: str, new: str) -> Login:
 
 async def _accept(server: Server, code: str, user: str | None, chosen: str | None) -> Accepted:
     async with server.http() as http:
-        return await server.accounts(http).invitations.accept(code, user=user, password=chosen)
+        try:
+            return await server.accounts(http).invitations.accept(code, user=user, password=chosen)
+        except RequestRefused as error:
+            if user is not None or not is_login_needed(error):
+                raise
+            todo = "`--user NAME` makes an account with it; who has one logs in first, with `syncline login`"
+            raise Stop(REFUSED, f"{error.message}; {todo}") from error
 
 
 async def _logout(server: Server) -> None:

@@ -5,12 +5,14 @@ from typing import Any
 import click
 import msgspec
 
-from syncline.accounts import Grant, Invitation, NewInvitation
+from syncline.accounts import Grant, GrantLimits, Invitation, NewInvitation
+from syncline.errors import RequestRefused, SynclineError
+from syncline.http import HttpApi
 
 from .frame import notice, run
 from .server import Server, server_options
 from .table import json_option, plain, show, time_of
-from .terms import limits_of, terms_options, text_of
+from .terms import above_zero, limits_of, terms_options, text_of
 
 __all__ = ["grants", "invite"]
 
@@ -41,8 +43,10 @@ def add_grant(server: Server, /, store: str, to: str, **terms: Any) -> None:
 
     It takes the place of what was granted to the same for the same store.
     """
-    grant = run(_add_grant(server, store, to, terms))
+    grant, is_there = run(_add_grant(server, store, to, terms, limits_of(terms)))
     notice(f"granted {grant.store} to {plain(grant.to)} as {grant.role}: {grant.id}")
+    if not is_there:
+        notice(f"warning: there is no store {store} yet; check its name, or make it with `syncline stores create`")
 
 
 @grants.command("remove")
@@ -73,12 +77,12 @@ def invite() -> None:
 @invite.command("create")
 @click.argument("store")
 @terms_options
-@click.option("--uses", "uses_max", type=int, metavar="N", help="How many may accept it.")
+@click.option("--uses", "uses_max", type=int, callback=above_zero, metavar="N", help="How many may accept it.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @server_options
 def create(server: Server, /, store: str, uses_max: int | None, as_json: bool, **terms: Any) -> None:
     """Make an invitation to STORE and print its link. It is not shown again."""
-    made = run(_invite(server, store, uses_max, terms))
+    made = run(_invite(server, store, uses_max, terms, limits_of(terms)))
     if as_json:
         click.echo(msgspec.json.encode(made))
         return
@@ -121,12 +125,24 @@ async def _grants(server: Server, store: str | None, to: str | None) -> list[Gra
         return await server.accounts(http).grants.list(store, to=to)
 
 
-async def _add_grant(server: Server, store: str, to: str, terms: dict[str, Any]) -> Grant:
-    limits = limits_of(terms)
+async def _add_grant(
+    server: Server, store: str, to: str, terms: dict[str, Any], limits: GrantLimits
+) -> tuple[Grant, bool]:
+    """Return the grant, and whether its store is there, or may be as the name stands for many."""
     async with server.http() as http:
-        return await server.accounts(http).grants.add(
+        grant = await server.accounts(http).grants.add(
             to, store, terms["role"], limits=limits, authors=not terms["no_authors"], expires=terms["expires"]
         )
+        return grant, store.endswith("*") or await _is_there(http, store)
+
+
+async def _is_there(http: HttpApi, store: str) -> bool:
+    try:
+        await http.store_info(store)
+    except SynclineError as error:
+        # Anything else says nothing of the store, and the grant is made.
+        return not (isinstance(error, RequestRefused) and error.code == "store_unknown")
+    return True
 
 
 async def _remove_grant(server: Server, grant_id: str) -> Grant:
@@ -134,8 +150,9 @@ async def _remove_grant(server: Server, grant_id: str) -> Grant:
         return await server.accounts(http).grants.remove(grant_id)
 
 
-async def _invite(server: Server, store: str, uses_max: int | None, terms: dict[str, Any]) -> NewInvitation:
-    limits = limits_of(terms)
+async def _invite(
+    server: Server, store: str, uses_max: int | None, terms: dict[str, Any], limits: GrantLimits
+) -> NewInvitation:
     async with server.http() as http:
         return await server.accounts(http).invitations.create(
             store,

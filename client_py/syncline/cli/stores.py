@@ -1,12 +1,14 @@
 """`syncline stores`: list, create, drop and look at stores."""
 
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import click
 import msgspec
 
-from syncline.http import StoreInfo
+from syncline.errors import SynclineError
+from syncline.http import HttpApi, StoreInfo
 
 from .frame import notice, run
 from .server import Server, server_options
@@ -62,15 +64,29 @@ def info(server: Server, name: str, as_json: bool) -> None:
 async def _list(server: Server, *, as_json: bool) -> None:
     async with server.http() as http:
         found = await http.list_stores()
+        # Where nobody has to log in no store has a role; if none is shown, only the server knows whether we have to.
+        is_nobody = server.token is None and await _is_nobody(server, http, found)
+    if is_nobody:
+        more = "; there may be more than what everyone is shown" if found else ""
+        notice(f"nobody is logged in{more}; log in with `syncline login`")
     if as_json:
         for store in found:
             click.echo(msgspec.json.encode(store))
         return
-    if not found:
+    if not found and not is_nobody:
         notice("there are no stores; create one with `syncline stores create NAME`")
     width = max((len(store.name) for store in found), default=0)
     for store in found:
         click.echo(f"{store.name:<{width}}  {store.count:>9} records  seq {store.seq:>9}  {_day_of(store.created)}")
+
+
+async def _is_nobody(server: Server, http: HttpApi, found: list[StoreInfo]) -> bool:
+    if found:
+        return any(store.role is not None for store in found)
+    with suppress(SynclineError):
+        me = await server.accounts(http).me()
+        return me.auth == "accounts" and me.user is None
+    return False
 
 
 async def _create(server: Server, name: str) -> None:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 import click
 
 from syncline.client import Client
+from syncline.errors import SubscriptionEnded
 from syncline.event import Behind, CaughtUp, Change, Ended, Restarted, Rewound, SubscriptionEvent
 from syncline.status import ConnectionState
 
@@ -126,7 +127,7 @@ def _tell(store: str, event: SubscriptionEvent) -> None:
         case Restarted():
             notice(f"{store}: the server's history changed; from here on the whole store is shown again")
         case Ended(reason):
-            raise Stop(REFUSED, f"{store}: the subscription ended: {reason}")
+            raise Stop(REFUSED, str(SubscriptionEnded(store, reason)))
 
 
 async def _report(client: Client) -> None:

@@ -1,5 +1,6 @@
 """What grants and invitations have in common: the options that say what is granted, and how it is shown."""
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -9,9 +10,20 @@ from syncline.accounts import GrantLimits
 
 from .duration import expires_option
 
-__all__ = ["limits_of", "terms_options", "text_of"]
+__all__ = ["above_zero", "limits_of", "terms_options", "text_of"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+#: These say something of writes, so they mean nothing to who may only read.
+_OF_WRITES = ("key_prefix", "add_only", "own_only", "records_max", "bytes_max", "writes_per_s")
+
+
+def above_zero(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    """Refuse a number that limits nothing, or everything; the callback of an option."""
+    if value is not None and not (value > 0 and math.isfinite(value)):
+        raise click.BadParameter(f"{value:g} is no limit: say a number greater than 0")
+    return value
+
 
 _OPTIONS = (
     click.option(
@@ -25,9 +37,9 @@ _OPTIONS = (
     click.option("--read-prefix", metavar="TEXT", help="Only records whose keys begin so are seen."),
     click.option("--add-only", is_flag=True, help="Nothing may be deleted."),
     click.option("--own-only", is_flag=True, help="Only what he added himself may be deleted."),
-    click.option("--records-max", type=int, metavar="N", help="So many live records may be his."),
-    click.option("--bytes-max", type=int, metavar="N", help="So many bytes these may have."),
-    click.option("--writes-per-s", type=float, metavar="N", help="So many writes in a second."),
+    click.option("--records-max", type=int, callback=above_zero, metavar="N", help="So many live records may be his."),
+    click.option("--bytes-max", type=int, callback=above_zero, metavar="N", help="So many bytes these may have."),
+    click.option("--writes-per-s", type=float, callback=above_zero, metavar="N", help="So many writes in a second."),
     click.option("--no-authors", is_flag=True, help="He does not see who made a change."),
     expires_option,
 )
@@ -41,7 +53,14 @@ def terms_options(command: F) -> F:
 
 
 def limits_of(terms: dict[str, Any]) -> GrantLimits:
-    """Take the limits out of the options of a command."""
+    """Take the limits out of the options of a command.
+
+    Raises:
+        click.UsageError: they limit writes, and the role may not write.
+    """
+    if terms["role"] == "reader" and (idle := [name for name in _OF_WRITES if terms[name]]):
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
+        raise click.UsageError(f"{flags}: a reader writes nothing that could be limited; say --role writer")
     return GrantLimits(**{name: terms.pop(name) for name in GrantLimits.__struct_fields__})
 
 

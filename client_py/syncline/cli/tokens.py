@@ -1,13 +1,16 @@
 """`syncline tokens`: what programs log in with."""
 
+from contextlib import suppress
+
 import click
 import msgspec
 
 from syncline.accounts import NewToken, Scope, Token
 from syncline.accounts.expiry import Expiry
+from syncline.errors import Forbidden, RequestRefused
 
 from .duration import expires_option
-from .frame import notice, run
+from .frame import REFUSED, Stop, notice, run
 from .server import Server, server_options
 from .table import json_option, show, time_of
 
@@ -78,7 +81,13 @@ def _columns_of(token: Token) -> tuple[str, ...]:
 
 async def _tokens(server: Server, user: str | None) -> list[Token]:
     async with server.http() as http:
-        return await server.accounts(http).tokens.list(user)
+        accounts = server.accounts(http)
+        found = await accounts.tokens.list(user)
+        if user is not None and not found:
+            # Somebody who is not there has none either. Who may not know that is told of his own ones only.
+            with suppress(Forbidden):
+                await accounts.users.get(user)
+        return found
 
 
 async def _create(
@@ -90,9 +99,16 @@ async def _create(
     expires: Expiry,
 ) -> NewToken:
     async with server.http() as http:
-        return await server.accounts(http).tokens.create(
-            title, user=user, scopes=scopes or None, stores=stores or None, expires=expires
-        )
+        accounts = server.accounts(http)
+        try:
+            return await accounts.tokens.create(
+                title, user=user, scopes=scopes or None, stores=stores or None, expires=expires
+            )
+        except RequestRefused as error:
+            if user is None and error.code == "account_unknown" and (await accounts.me()).kind == "external":
+                todo = "show what lets them in elsewhere, or have an administrator make a service"
+                raise Stop(REFUSED, f"users that others vouch for have no tokens here; {todo}") from error
+            raise
 
 
 async def _revoke(server: Server, token_id: str) -> Token:
