@@ -83,7 +83,7 @@ EXAMPLES: tuple[ClientMessage | ServerMessage, ...] = (
     Behind("f3", Cursor("k3f9:1310"), Cursor("k3f9:9800")),
     Ended(7, "f3", "unsubscribed", _B),
     Heads({"notes": Cursor("k3f9:1311")}),
-    Error("store_unknown", "there is no store 'nots'; create it first", False, id=7),
+    Error("store_unknown", "there is no store 'nots'; create it, or ask its owner to share it", False, id=7),
     Bye("drain", 500, 4000),
 )
 

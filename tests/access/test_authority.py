@@ -145,3 +145,13 @@ def test_who_asks_for_the_rights_in_many_stores_makes_others_ask_again(monkeypat
     assert first.is_stale
     assert authority.rights(_ADA, "notes") == first
     assert asked.count("notes") == 2
+
+
+def test_what_is_for_administrators_is_refused_in_these_words() -> None:
+    authority = Authority(lambda principal, store: [])
+    for principal in (Principal("ada", "user"), Principal("root", "user", is_admin=True, stores=("notes",))):
+        with pytest.raises(RemoteProtocolError, match="this is for administrators") as caught:
+            authority.authorize(principal, Action.ADMINISTER)
+        assert caught.value.code == "forbidden"
+    with pytest.raises(RemoteProtocolError, match="unauthenticated"):
+        authority.authorize(ANONYMOUS, Action.ADMINISTER)

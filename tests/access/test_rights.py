@@ -184,6 +184,29 @@ def test_nothing_is_marked_where_nobody_has_to_log_in() -> None:
     assert OPEN_RIGHTS.guard(transaction) is transaction
 
 
+def _told(grants: Sequence[GrantLimits], key: str, kind: str, by: str | None = "bob") -> str | None:
+    """Return what is said of one op to who has these grants."""
+    granted = [
+        Grant(f"g_{n}", "user:ada", "notes", "writer", None, n, limits) for n, limits in enumerate(grants)
+    ]  # fmt: skip
+    rights = rights_of(Principal("ada", "user"), "notes", granted)
+    return results(rights, [(key, kind, by)], atomic=False)[0].message
+
+
+def test_what_is_not_allowed_is_refused_with_the_rule_that_it_breaks() -> None:
+    add_only, part, other = GrantLimits(add_only=True), GrantLimits(key_prefix="a/"), GrantLimits(read_prefix="b/")
+    assert _told([add_only], "x", "delete") == "the grant allows adding only"
+    assert _told([part], "x", "add") == "the grant allows keys that begin with 'a/' only"
+    assert _told([part], "x", "delete") == "the grant allows keys that begin with 'a/' only"
+    assert _told([part, other], "x", "add") == "the grant allows keys that begin with 'a/' or 'b/' only"
+    assert _told([GrantLimits(key_prefix="a" * 120)], "x", "add") == "the grant allows keys with other beginnings only"
+    box = GrantLimits(key_prefix="in/", read_prefix="out/")
+    assert _told([box], "in/1", "delete") == "the grant allows deleting only what it shows"
+    assert _told([GrantLimits(own_only=True)], "x", "delete") == "only who added this record may delete it"
+    nothing = rights_of(ANONYMOUS, "notes", [])
+    assert results(nothing, [("x", "add", None)], atomic=False)[0].message == "no grant allows this change"
+
+
 def test_a_mailbox_takes_what_its_giver_does_not_see_and_gives_nothing_back() -> None:
     limits = GrantLimits(key_prefix="a/", read_prefix="b/")
     rights = rights_of(

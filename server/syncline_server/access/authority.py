@@ -83,7 +83,9 @@ class Authority:
         if action is Action.LOG_IN:
             _require(principal, principal.name is not None)
         elif action is Action.ADMINISTER:
-            _require(principal, principal.is_admin and principal.stores is None)
+            if not (principal.is_admin and principal.stores is None):
+                _require(principal, principal.name is not None)
+                raise RemoteProtocolError("forbidden", "this is for administrators")
         else:
             assert store is not None
             self._authorize_in(principal, action, store)

@@ -22,7 +22,8 @@ __all__ = ["NO_RIGHTS", "OPEN_RIGHTS", "Rights", "rights_of"]
 
 N = TypeVar("N", int, float)
 
-_DENIED = OpResult("denied", code="forbidden", message="no grant allows this change")
+#: Prefixes that are longer together are not told: each op of a batch has an answer.
+_TOLD_CHARS_MAX = 100
 
 
 @dataclass(slots=True)
@@ -66,19 +67,35 @@ class Rights:
 
     def _guard(self, op: Op) -> Op:
         only_by: str | None = None
+        reason: str | None = None
         for limits in self.writes:
             if not _begins(op.key, limits.key_prefix):
                 continue
             if op.value is not None:
                 return op
             if limits.add_only or not _begins(op.key, limits.read_prefix):
+                reason = "adding only" if limits.add_only else "deleting only what it shows"
                 continue
             if not limits.own_only:
                 return op
             only_by = self.by
         if only_by is not None:
             return msgspec.structs.replace(op, only_by=only_by)
-        return msgspec.structs.replace(op, fault=_DENIED)
+        # What is told depends on the key and the grants alone, and so is the same whether the record is there or not.
+        return msgspec.structs.replace(op, fault=_denied(reason or _allowed_keys(self.writes)))
+
+
+def _denied(allowed: str | None) -> OpResult:
+    message = "no grant allows this change" if allowed is None else f"the grant allows {allowed}"
+    return OpResult("denied", code="forbidden", message=message)
+
+
+def _allowed_keys(writes: Sequence[GrantLimits]) -> str | None:
+    """Return in words which keys may be written, if some may."""
+    told = " or ".join(sorted({f"'{limits.key_prefix}'" for limits in writes}))
+    if not told:
+        return None
+    return f"keys that begin with {told} only" if len(told) <= _TOLD_CHARS_MAX else "keys with other beginnings only"
 
 
 def _begins(key: str, prefix: str | None) -> bool:

@@ -82,8 +82,8 @@ class Changes:
         """Return the same changes, with something that is called once for each before it is written.
 
         So the audit log has an entry of each change that is made, and of those that are refused only where a rival was
-        first meanwhile. Which names were used before is asked of the log first. If `before` raises, nothing is changed. Of
-        a change that writes nothing, since all is so already, nothing is noted.
+        first meanwhile. Which names were used before is asked of the log first. If `before` raises, nothing is
+        changed. Of a change that writes nothing, since all is so already, nothing is noted.
 
         Args:
             whose: who asks for it. Of each person a few changes wait; the next one is refused (`rate_limited`).

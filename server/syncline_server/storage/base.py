@@ -63,7 +63,7 @@ class StoreUnknown(StorageError):
     """There is no store of this name."""
 
     def __init__(self, store: str) -> None:
-        super().__init__(f"there is no store {store!r}", hint="create it first")
+        super().__init__(f"there is no store {store!r}", hint="create it, or ask its owner to share it")
         self.store = store
 
 
