@@ -408,11 +408,11 @@ def test_the_doctor_says_who_we_are_and_does_not_ask_who_is_no_administrator_to_
 
 
 def test_the_doctor_says_that_a_token_is_refused_and_looks_no_further(rest: FakeRest) -> None:
-    rest.answers |= {
-        ("GET", "/health/live"): (200, {}),
-        ("GET", "/health/ready"): (200, {}),
-        ("GET", "me"): problem(401, "token_expired", "the token has expired"),
-    }
+    rest.answers |= {("GET", "/health/live"): (200, {}), ("GET", "/health/ready"): (200, {})}
+    ignored = syncline(rest, "doctor", "--token", "bad")
+    assert (ignored.exit_code, rest.last.path) == (1, "me")
+    assert "fail  the server does not accept the token: it is wrong, has expired or was" in ignored.stdout
+    rest.answers["GET", "me"] = problem(401, "token_expired", "the token has expired")
     result = syncline(rest, "doctor")
     last = "fail  the server does not let us in: the token has expired; log in with `syncline login`, or give a token"
     assert result.exit_code == 1

@@ -82,9 +82,14 @@ async def _findings(server: Server, http: HttpApi) -> AsyncIterator[_Finding]:
 async def _me(server: Server, http: HttpApi) -> Me | _Finding | None:
     """Return who we are; that the server does not let us in, on which the rest depends; or None if it does not say."""
     try:
-        return await server.accounts(http).me()
+        me = await server.accounts(http).me()
     except SynclineError as error:
         return _refusal(error) if is_login_needed(error) else None
+    if me.auth == "accounts" and me.user is None and server.token is not None:
+        # This question is answered to anybody, so nothing else says that the token was of no use.
+        text = "the server does not accept the token: it is wrong, has expired or was revoked"
+        return _Finding("fail", text, _LOG_IN + " that is valid", REFUSED)
+    return me
 
 
 def _refusal(error: SynclineError) -> _Finding:
