@@ -1,7 +1,9 @@
 """Login through a provider, by HTTP: the redirects, the cookies, and the account that belongs to an identity."""
 
 from collections.abc import AsyncIterator, Iterator
+from urllib.parse import parse_qs, urlsplit
 
+import msgspec
 import pytest
 
 from syncline_server.accounts.oidc import OidcIdentity, OidcLogin, OidcSettings
@@ -28,6 +30,13 @@ async def server(provider: LiveProvider) -> AsyncIterator[Desk]:
     async with desk(oidc) as made:
         yield made
     await oidc.close()
+
+
+def is_refused(answer: Reply) -> bool:
+    """Return whether the browser is sent to where it says so, without a session."""
+    cookies = answer.headers.get_list("set-cookie")
+    has_session = any(text.startswith("syncline_session=") for text in cookies)
+    return (answer.status, answer.headers.get("location"), has_session) == (302, "/#login-refused", False)
 
 
 async def log_in(person: Person, provider: LiveProvider, subject: str = "ada-id", path: str = "/") -> Reply:
@@ -74,18 +83,34 @@ async def test_a_name_that_somebody_has_or_had_is_given_with_a_mark(
 async def test_who_is_disabled_does_not_get_in(server: Desk, provider: LiveProvider) -> None:
     await log_in(server.person(), provider)
     await server.accounts.directory.change_user("ada.l", UserChange(is_disabled=True))
-    (await log_in(server.person(), provider)).refused(401, "login_failed")
+    assert is_refused(await log_in(server.person(), provider))
     assert (await server.audit())[-1] == ("login.failed", None, None, "refused")
 
 
 async def test_a_login_of_another_browser_or_of_nobody_is_refused(server: Desk, provider: LiveProvider) -> None:
     begun = await server.person().get("oidc/login")
     state, code = provider.log_in(begun.headers["location"], "ada-id")
-    (await server.person().get(f"oidc/callback?state={state}&code={code}")).refused(401, "login_failed")
-    (await server.person().get("oidc/callback?error=access_denied")).refused(401, "login_failed")
+    assert is_refused(await server.person().get(f"oidc/callback?state={state}&code={code}"))
+    assert is_refused(await server.person().get("oidc/callback?error=access_denied"))
     # Anybody could fill the log so.
     assert await server.audit() == []
     assert not server.accounts.directory.registry.users
+
+
+async def test_what_the_provider_refuses_is_written_down_with_its_error_once(
+    server: Desk, provider: LiveProvider
+) -> None:
+    person = server.person()
+    begun = await person.get("oidc/login?next=/app")
+    state = parse_qs(urlsplit(begun.headers["location"]).query)["state"][0]
+    path = f"oidc/callback?state={state}&error=access_denied%0A{'x' * 500}&error_description=no"
+    assert is_refused(await person.get(path))
+    assert is_refused(await person.get(path))
+    assert await server.audit() == [("login.failed", None, None, "refused")]
+    entry = msgspec.json.decode((await server.accounts.audit.entries())[0])
+    reason = entry["detail"]["reason"]
+    assert reason.startswith("the provider refused the login: access_deniedx")
+    assert len(reason) < 100
 
 
 async def test_the_way_on_stays_on_this_server(server: Desk) -> None:

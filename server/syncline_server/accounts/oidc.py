@@ -34,6 +34,7 @@ __all__ = [
 
 _CODE_CHARACTERS_MAX = 4096
 _TEXT_CHARACTERS_MAX = 255
+_ERROR_CHARACTERS_MAX = 64
 
 
 class OidcRefused(Exception):
@@ -162,12 +163,13 @@ class OidcLogin:
         self._pending.add(state, login)
         return OidcRequest(url, state, binding)
 
-    async def finish(self, state: str, code: str, browser_binding: str) -> OidcIdentity:
+    async def finish(self, state: str, code: str, browser_binding: str, error: str | None = None) -> OidcIdentity:
         """End a login, which can be done once.
 
         Args:
             state, code: what the provider sent the browser back with.
             browser_binding: what the browser had kept.
+            error: what the provider sent instead of a code, if it has refused the login.
 
         Raises:
             ProviderUnavailable: the provider cannot be asked.
@@ -176,6 +178,8 @@ class OidcLogin:
         """
         try:
             login = self._pending.take(state, browser_binding)
+            if error is not None:
+                raise OidcRefused(f"the provider refused the login: {_shown(error)}")
             if not 0 < len(code) <= _CODE_CHARACTERS_MAX:
                 raise OidcRefused("there is no code")
             answer = await self._provider.redeem(code, login)
@@ -245,6 +249,11 @@ class OidcLogin:
             groups=groups_of(claims, self.settings.groups_claim),
             next_path=login.next_path,
         )
+
+
+def _shown(text: str) -> str:
+    """Return what came from outside as it can stand in a log."""
+    return "".join(c for c in text[:_ERROR_CHARACTERS_MAX] if c.isprintable())
 
 
 def _text_of(claims: dict[str, object], claim: str) -> str | None:

@@ -1,7 +1,8 @@
 """Login through a provider (OpenID Connect): the two redirects, and the account that belongs to an identity.
 
 Who comes for the first time gets an account, whose name is made from what the provider calls him; it has no grants. The
-account is found by issuer and subject alone, as a name or an address may go to somebody else one day.
+account is found by issuer and subject alone, as a name or an address may go to somebody else one day. Who is refused is
+sent to the console, which says so, as he sits before a browser; why is in the audit log.
 """
 
 from hashlib import sha256
@@ -27,6 +28,9 @@ _BINDING_COOKIE = "syncline_oidc"
 _BINDING_S = 600
 
 _CALLBACK = "/v1/oidc/callback"
+
+#: Where the console says that a login was refused.
+_REFUSED_PATH = "/#login-refused"
 
 #: What is left of a name in the form of ours has at most so many characters, so that a mark fits behind it.
 _STEM_CHARS_MAX = 48
@@ -68,7 +72,10 @@ async def _finish(call: Call) -> Response:
     root: str = call.request.scope.get("root_path", "")
     try:
         identity = await oidc.finish(
-            call.text("state") or "", call.text("code") or "", call.request.cookies.get(_BINDING_COOKIE, "")
+            call.text("state") or "",
+            call.text("code") or "",
+            call.request.cookies.get(_BINDING_COOKIE, ""),
+            call.text("error"),
         )
         user = await _user_of(call, identity)
         proof = (identity.issuer, identity.subject)
@@ -79,9 +86,15 @@ async def _finish(call: Call) -> Response:
         if not isinstance(error, LoginNotBegun):
             # Else anybody could fill the log, which nobody ever empties, by asking for this URL.
             await record(call, "login.failed", None, actor=None, outcome="refused", reason=str(error))
-        raise Refusal("login_failed", "the login through the provider was refused", hint="begin it again") from error
-    response = RedirectResponse(root + identity.next_path, 302, {"Cache-Control": "no-store"})
+        return _way_on(root, _REFUSED_PATH)
+    response = _way_on(root, identity.next_path)
     set_cookie(call, response, secret)
+    return response
+
+
+def _way_on(root: str, path: str) -> Response:
+    """Return what leads the browser on, when the login is over one way or the other."""
+    response = RedirectResponse(root + path, 302, {"Cache-Control": "no-store"})
     response.delete_cookie(_BINDING_COOKIE, path=f"{root}{_CALLBACK}")
     return response
 
@@ -154,7 +167,8 @@ OIDC: tuple[Operation, ...] = (
             Parameter("hd", _MORE),
             Parameter("prompt", _MORE),
         ),
+        description=f"Who is refused is sent to `{_REFUSED_PATH}`, without a session.",
         answers=(Answer(302, "to where the login began; the session is in a cookie", headers={"Location": "a path"}),),
-        refusals=("not_found", "login_failed", *_STORED),
+        refusals=("not_found", *_STORED),
     ),
 )
