@@ -1,6 +1,8 @@
 """The command `syncline serve`, made from `Settings`; the client's command line takes it up by entry point."""
 
+import errno
 import shutil
+import socket
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -54,12 +56,8 @@ def _serve(config: Path | None, **flags: Any) -> None:
     configure_logging(settings.log_format, settings.log_level)  # type: ignore[arg-type]
     try:
         listener = listen(settings.host, settings.port)
-    except OSError as error:
-        click.echo(
-            f"error: cannot listen on {settings.host}:{settings.port}: {error.strerror}; "
-            "choose another --port, or stop what has it",
-            err=True,
-        )
+    except (OSError, UnicodeError) as error:
+        click.echo(f"error: {_why_not_listening(settings, error)}", err=True)
         sys.exit(4)
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -68,6 +66,15 @@ def _serve(config: Path | None, **flags: Any) -> None:
     except (StorageError, SettingsError) as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(4)
+
+
+def _why_not_listening(settings: Settings, error: OSError | UnicodeError) -> str:
+    if isinstance(error, UnicodeError | socket.gaierror):
+        return f"cannot listen on {settings.host!r}: this host is not known; choose another --host"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"cannot listen on {settings.host!r}: this machine does not have the address; choose another --host"
+    place = f"{settings.host}:{settings.port}"
+    return f"cannot listen on {place}: {error.strerror}; choose another --port, or stop what has it"
 
 
 def _greet(url: str, settings: Settings, setup_code: str | None) -> None:

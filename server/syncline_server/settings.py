@@ -9,7 +9,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +123,22 @@ def _check(settings: Settings) -> None:
         parse_origins(settings.origins)
     except ValueError as error:
         raise SettingsError(f"origins: {error}") from error
+    _check_proxies(settings.proxies)
     _check_reach(settings)
     _check_issuers(settings)
+
+
+def _check_proxies(proxies: str) -> None:
+    """Refuse what uvicorn would take for the name of a proxy and never meet, as it compares addresses."""
+    if proxies.strip() == "*":
+        return
+    for proxy in filter(None, map(str.strip, proxies.split(","))):
+        try:
+            ip_network(proxy) if "/" in proxy else ip_address(proxy)
+        except ValueError as error:
+            raise SettingsError(
+                f"proxies: {proxy!r} is no IP address, and no network as 10.0.0.0/8; names of hosts do not count"
+            ) from error
 
 
 def _check_reach(settings: Settings) -> None:
@@ -143,6 +157,8 @@ def _check_reach(settings: Settings) -> None:
 
 
 def _check_issuers(settings: Settings) -> None:
+    if settings.auth == "none" and settings.rescue:
+        raise SettingsError("rescue makes an administrator, but with auth none there are none; use --auth accounts")
     if settings.auth == "none" and (settings.jwt_issuer or settings.oidc_issuer):
         raise SettingsError("an issuer is named, but with auth none nobody logs in; use --auth accounts")
     if settings.jwt_issuer and not (settings.jwt_audience and settings.jwt_keys):

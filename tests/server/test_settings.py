@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from syncline_server.cli import serve
 from syncline_server.settings import Settings, SettingsError, load_settings
 
 
@@ -36,6 +38,9 @@ def test_the_clients_variable_is_left_alone() -> None:
         ({"SYNCLINE_PORT": "70000"}, "port"),
         ({"SYNCLINE_LOG_FORMAT": "xml"}, "log_format"),
         ({"SYNCLINE_TAIL_BYTES": "0"}, "tail_bytes"),
+        ({"SYNCLINE_AUTH": "none", "SYNCLINE_RESCUE": "true"}, "rescue"),
+        ({"SYNCLINE_PROXIES": "127.0.0.1, proxy.example.com"}, "'proxy.example.com' is no IP address"),
+        ({"SYNCLINE_PROXIES": "10.0.0.1/8"}, "10.0.0.1/8"),
         ({"SYNCLINE_CONFIG": "/nowhere/syncline.toml"}, "/nowhere/syncline.toml"),
     ],
 )
@@ -62,3 +67,22 @@ def test_an_address_that_others_reach_is_refused_unless_it_is_said_to_be_meant(h
     with pytest.raises(SettingsError, match="--insecure"):
         load_settings(flags={"host": host}, environ={})
     assert load_settings(flags={"host": host, "insecure": True}, environ={}).host == host
+
+
+def test_proxies_are_addresses_and_networks() -> None:
+    for proxies in ("", "*", "127.0.0.1", "10.0.0.0/8, ::1,fd00::/8"):
+        assert Settings(proxies=proxies).proxies == proxies
+
+
+@pytest.mark.parametrize("host", ["nowhere.invalid", "a..b"])
+def test_a_host_that_nobody_knows_is_said_to_be_the_fault(host: str) -> None:
+    result = CliRunner().invoke(serve, ["--host", host, "--insecure", "--store", "memory:"])
+    assert result.exit_code == 4
+    assert f"cannot listen on '{host}'" in result.output
+    assert "--host" in result.output
+    assert "--port" not in result.output
+
+
+def test_an_address_that_this_machine_does_not_have_is_said_to_be_the_fault() -> None:
+    result = CliRunner().invoke(serve, ["--host", "192.0.2.1", "--insecure", "--store", "memory:"])
+    assert (result.exit_code, "choose another --host" in result.output) == (4, True)

@@ -19,7 +19,7 @@ from joserfc.jwk import ECKey, JWKRegistry, Key, OKPKey, RSAKey
 from .cached import Cached
 from .web import ANSWER_BYTES_MAX, Fetch, FetchFailed, check_url, fetch
 
-__all__ = ["ALGORITHMS", "KeyRing", "KeyUnknown", "read_keys"]
+__all__ = ["ALGORITHMS", "KeyRing", "KeyUnknown", "check_key_file", "read_keys"]
 
 _CURVES = {
     "ES256": {"P-256"},
@@ -95,6 +95,22 @@ class KeyRing:
             return read_keys(body)
         except ValueError as error:
             raise FetchFailed(f"{self._location} is not a JWKS that can be used: {error}") from error
+
+
+def check_key_file(location: str) -> None:
+    """Check that keys can be had, if they are in a file; those of a URL may be there later.
+
+    Raises:
+        ValueError: the file cannot be read, or is not a JWKS that can be used.
+    """
+    if "://" in location:
+        return
+    try:
+        read_keys(_read_file(location))
+    except FetchFailed as error:
+        raise ValueError(f"cannot read the key set: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{location} is not a JWKS that can be used: {error}") from error
 
 
 def read_keys(body: bytes) -> list[Key]:

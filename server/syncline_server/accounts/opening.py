@@ -6,6 +6,7 @@ what is to be done now and then.
 """
 
 import secrets
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from .audit import AuditLog
 from .directory import Directory
 from .error import AccountError
 from .gate import AccountsGate, Authenticate
+from .jwks import check_key_file
 from .jwt import JwtSettings, JwtVerifier
 from .login_guard import LoginGuard
 from .oidc import OidcLogin, OidcSettings
@@ -71,7 +73,7 @@ class AccountsOffice:
             AuditLog(storage, lambda transaction: self._hub_there.write(transaction), now_ms),
             tickets,
             LoginGuard(),
-            _oidc_of(settings),
+            _oidc_of(settings, log),
             SetupCode(hash_secret(code), settings.rescue),
             round(settings.session_days * 24 * 3600 * 1000),
         )
@@ -138,6 +140,7 @@ def _jwt_of(settings: Settings) -> JwtVerifier | None:
     if not settings.jwt_issuer:
         return None
     try:
+        check_key_file(settings.jwt_keys)
         return _verifier(settings)
     except ValueError as error:
         raise SettingsError(f"jwt: {error}") from error
@@ -158,11 +161,11 @@ def _verifier(settings: Settings) -> JwtVerifier:
     )
 
 
-def _oidc_of(settings: Settings) -> OidcLogin | None:
+def _oidc_of(settings: Settings, log: Log) -> OidcLogin | None:
     if not settings.oidc_issuer:
         return None
     scopes = tuple(settings.oidc_scopes.split())
-    secret = _secret_in(settings.oidc_client_secret_file)
+    secret = _secret_in(settings.oidc_client_secret_file, log)
     try:
         provider = OidcSettings(settings.oidc_issuer, settings.oidc_client_id, secret, scopes)
     except ValueError as error:
@@ -170,10 +173,13 @@ def _oidc_of(settings: Settings) -> OidcLogin | None:
     return OidcLogin(provider, now=time.time)
 
 
-def _secret_in(path: str) -> str | None:
+def _secret_in(path: str, log: Log) -> str | None:
     if not path:
         return None
     try:
+        # The group is left out: it has the rights of an access list too, as of what systemd hands over.
+        if Path(path).stat().st_mode & stat.S_IROTH:
+            log.warning("secret_file_readable", path=path, hint="others on this machine can read it; chmod 600")
         return Path(path).read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"cannot read oidc_client_secret_file {path}: {error}") from error
