@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 import syncline
+import syncline.sync
 from syncline import AuthRequired, ConnectionState, Status, SubscriptionRefused
 from syncline_protocol import CloseCode
 from syncline_protocol import server as requested
@@ -74,3 +75,17 @@ async def test_whoever_authenticates_when_the_status_says_so_has_nothing_fail(
 
         client.on_status(log_in)
         assert (await soon(client.add("notes", 1))).status == "ok"
+
+
+async def test_the_client_for_threads_raises_the_same(guarded: GuardedServer) -> None:
+    def use() -> str:
+        with syncline.sync.connect(guarded.url, token="bad", wait=False) as client:
+            subscription = client.subscribe("notes")
+            with pytest.raises(AuthRequired, match="does not accept the token; log in"):
+                client.add("notes", 1)
+            with pytest.raises(AuthRequired):
+                next(iter(subscription))
+            client.authenticate("good")
+            return client.add("notes", 1).status
+
+    assert await soon(asyncio.to_thread(use)) == "ok"
