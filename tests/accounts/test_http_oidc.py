@@ -149,3 +149,9 @@ def test_names_are_made_from_what_the_provider_says(username: str | None, email:
     assert names[0] == stem
     assert names[1].startswith(stem + "-")
     assert len(names[1]) <= 64
+
+
+async def test_one_address_begins_only_so_many_logins_and_so_pushes_nobody_else_out(server: Desk) -> None:
+    flood = [await server.person(address="203.0.113.7").get("oidc/login") for _ in range(31)]
+    assert [answer.status for answer in flood] == [302] * 30 + [429]
+    assert (await server.person(address="203.0.113.8").get("oidc/login")).status == 302

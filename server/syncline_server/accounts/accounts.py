@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from syncline_protocol.audit import AuditOutcome
 from syncline_server.access.principal import Principal
+from syncline_server.limits.throttle import Throttle
 from syncline_server.storage.base import StorageUnavailable, StoreMismatch, StoreUnknown
 
 from .audit import AuditLog
@@ -53,6 +54,7 @@ class Accounts:
     """Attributes:
     login_guard: says who may try a password.
     oidc: the login through a provider, if there is one.
+    provider_rate: how often such a login may be begun from one address.
     setup: the code that was printed at the start, with which an administrator is made.
     session_ms: how long a session lasts.
     changing_stores: is held while a store is created or dropped, so that two who want one name do not both get it, and
@@ -67,6 +69,7 @@ class Accounts:
     oidc: OidcLogin | None = None
     setup: SetupCode = field(default_factory=SetupCode)
     session_ms: int = SESSION_MS
+    provider_rate: Throttle[str] = field(default_factory=lambda: Throttle(0.5, 30, 10_000))
     changing_stores: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def note(

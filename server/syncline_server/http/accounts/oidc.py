@@ -15,7 +15,8 @@ from syncline_server.accounts.error import AccountError
 from syncline_server.accounts.oidc import LoginNotBegun, OidcIdentity, OidcLogin, OidcRefused, ProviderUnavailable
 from syncline_server.http.call import Call
 from syncline_server.http.operation import Answer, Operation, Parameter
-from syncline_server.http.problem import Refusal
+from syncline_server.http.problem import Refusal, too_often
+from syncline_server.limits.admission import network_of
 
 from .acting import noted, record
 from .session import begin_session, set_cookie
@@ -45,6 +46,11 @@ def _provider_of(call: Call) -> OidcLogin:
 
 async def _begin(call: Call) -> Response:
     oidc = _provider_of(call)
+    wait_s = call.accounts.provider_rate.take(network_of(call.visitor.address), 1, call.hub.now())
+    if wait_s:
+        # There is room for so many who are on their way, and the oldest make place.
+        call.hub.counts.refused["login"] += 1
+        raise too_often(wait_s, "too many logins through the provider were begun from this address")
     root: str = call.request.scope.get("root_path", "")
     url = call.request.url
     try:
