@@ -21,7 +21,7 @@ async def world() -> AsyncIterator[Guarded]:
 
 def owners(world: Guarded, store: str) -> list[tuple[str, str, str | None]]:
     """Return for whom, as what and by whom there are grants for exactly this store."""
-    return [(grant.to, grant.role, grant.by) for grant in world.directory.registry.grants_on(store)]
+    return sorted((grant.to, grant.role, grant.by) for grant in world.directory.registry.grants_on(store))
 
 
 async def created(world: Guarded, token: str, store: str = "fresh") -> int:

@@ -1,13 +1,14 @@
-"""Settings of issuers and providers that cannot work, or work less safely than they could, when a server is made."""
+"""What settings of accounts do when a server is made and starts: some cannot work, some are warned of or noted."""
 
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from starlette.applications import Starlette
 from structlog.testing import capture_logs
 
-from syncline_server.app import create_app
+from syncline_server.app import create_app, lifespan_of, office_of
 from syncline_server.settings import Settings, SettingsError
 
 
@@ -44,3 +45,13 @@ def test_a_secret_that_others_can_read_is_warned_of(tmp_path: Path) -> None:
         warnings = [entry for entry in logged if entry["event"] == "secret_file_readable"]
         assert [entry["path"] for entry in warnings] == ([str(file)] if is_warned else [])
         assert "s3cret" not in str(logged)
+
+
+@pytest.mark.parametrize(("rescue", "detail"), [(False, {}), (True, {"rescue": "true"})])
+async def test_a_start_that_lets_another_administrator_in_is_noted_as_one(rescue: bool, detail: dict[str, str]) -> None:
+    app = create_app(Settings(store="memory:", rescue=rescue))
+    async with lifespan_of(app):
+        office = office_of(app)
+        assert office is not None
+        entry = msgspec.json.decode((await office.accounts.audit.entries())[0])
+    assert (entry["action"], entry["detail"]) == ("server.start", detail)
