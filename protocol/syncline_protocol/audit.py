@@ -43,7 +43,8 @@ __all__ = [
 
 #: Every action and what it means. `begun` entries are written before the effect, so that none goes without an entry.
 ACTIONS: dict[str, str] = {
-    "audit.export": "the audit log was read",
+    "audit.export": "the audit log was read to its end, as `syncline audit export` and `verify` do; pages, as `audit show` "
+    "and the console read them, are not recorded",
     "backup.make": "a copy of the stores was made",
     "grant.add": "a grant was made, or took the place of one",
     "grant.remove": "a grant was taken back",
@@ -58,7 +59,8 @@ ACTIONS: dict[str, str] = {
     "logout": "a session was ended by its user",
     "password.change": "a password was changed by its user, which ends his other sessions",
     "server.start": "a server began to write to this log",
-    "setup.done": "the first administrator was made",
+    "setup.done": "an administrator was made with the link that the server printed: the first one, or another with "
+    "`--rescue`",
     "store.create": "a store was created",
     "store.drop": "a store was dropped with everything in it",
     "store.export": "all records of a store were read at once",
