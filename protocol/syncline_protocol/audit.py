@@ -43,8 +43,8 @@ __all__ = [
 
 #: Every action and what it means. `begun` entries are written before the effect, so that none goes without an entry.
 ACTIONS: dict[str, str] = {
-    "audit.export": "the audit log was read to its end, as `syncline audit export` and `verify` do; pages, as `audit show` "
-    "and the console read them, are not recorded",
+    "audit.export": "the audit log was read to its end, as `syncline audit export` and `verify` do; pages, as "
+    "`audit show` and the console read them, are not recorded",
     "backup.make": "a copy of the stores was made",
     "grant.add": "a grant was made, or took the place of one",
     "grant.remove": "a grant was taken back",
