@@ -8,7 +8,7 @@ opens the storage and keeps the second hand moving; mounted in another applicati
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from importlib.metadata import version
 from typing import cast
 
@@ -84,6 +84,25 @@ def create_app(
     async def websocket(socket: WebSocket) -> None:
         await serve_websocket(socket, hub, server=server, origins=origins, meter=meter)
 
+    routes: list[Route | WebSocketRoute] = [
+        WebSocketRoute("/v1/ws", websocket),
+        *http_routes(
+            hub, registry, server=server, settings=settings, accounts=None if office is None else office.accounts
+        ),
+    ]
+    app = Starlette(
+        routes=routes, lifespan=_lifespan(hub, office, settings), exception_handlers=exception_handlers(hub, settings)
+    )
+    # A path has one spelling; a redirect would send a body twice.
+    app.router.redirect_slashes = False
+    app.state.hub = hub
+    app.state.office = office
+    return app
+
+
+def _lifespan(
+    hub: Hub, office: AccountsOffice | None, settings: Settings
+) -> Callable[[Starlette], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         await start(app)
@@ -99,18 +118,7 @@ def create_app(
                 await office.close()
             await hub.stop()
 
-    routes: list[Route | WebSocketRoute] = [
-        WebSocketRoute("/v1/ws", websocket),
-        *http_routes(
-            hub, registry, server=server, settings=settings, accounts=None if office is None else office.accounts
-        ),
-    ]
-    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=exception_handlers(hub, settings))
-    # A path has one spelling; a redirect would send a body twice.
-    app.router.redirect_slashes = False
-    app.state.hub = hub
-    app.state.office = office
-    return app
+    return lifespan
 
 
 def _office(
