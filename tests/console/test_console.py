@@ -40,7 +40,8 @@ def test_an_empty_server_shows_how_to_begin(page: Page, server: ServerProcess) -
     commands = page.evaluate("document.getElementById('empty-commands').textContent")
     assert f"export SYNCLINE_URL={server.url}" in commands
     assert "syncline add notes" in commands
-    assert page.evaluate("document.getElementById('version').textContent")
+    # The version comes with WELCOME over the socket, the list of stores over HTTP: either may be first.
+    page.wait_for("document.getElementById('version').textContent")
 
 
 def test_a_record_added_over_http_appears_as_it_was_written(page: Page, server: ServerProcess) -> None:
