@@ -4,7 +4,19 @@ from syncline_protocol.messages import WriteResult
 from syncline_protocol.transaction import Transaction
 
 from .committer import Answer
-from .storage.base import Outcome, StorageError, StorageFull, StorageUnavailable, StoreMismatch, StoreUnknown
+from .storage.base import (
+    HistoryGone,
+    IndexBuilding,
+    IndexTaken,
+    IndexUnknown,
+    Outcome,
+    StorageError,
+    StorageFull,
+    StorageUnavailable,
+    StoreMismatch,
+    StoreUnknown,
+    Unsupported,
+)
 
 __all__ = ["error_code_of", "result_of"]
 
@@ -21,6 +33,16 @@ def error_code_of(error: StorageError) -> str:
             return "store_mismatch"
         case StorageFull():
             return "storage_full"
+        case HistoryGone():
+            return "history_gone"
+        case IndexUnknown():
+            return "index_unknown"
+        case IndexTaken():
+            return "index_taken"
+        case IndexBuilding():
+            return "index_building"
+        case Unsupported():
+            return "unsupported"
         case _:
             return "storage_unavailable"
 

@@ -2,30 +2,78 @@
 
 A backend is one module behind this contract. It owns the bytes and the decision about every write, made by the
 log alone; it leaves fan-out, sessions and acks to its callers. What all backends need (`decide`) are functions
-over the contract. One suite, `tests/storage`, runs against every backend.
+over the contract; its words are in `values` and `errors`. One suite, `tests/storage`, runs against every backend.
 
 Invariants: seqs of a store are 1, 2, 3 … in commit order; what `append` returned is durable; every position has
 one name; a key is never used again in its store.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-import msgspec
-
-from syncline_protocol.cursor import Cursor, Lineage, Seq
-from syncline_protocol.messages import OpResult, Status
+from syncline_protocol.cursor import Seq
+from syncline_protocol.index import IndexSpec, TermRange
+from syncline_protocol.seq_set import SeqSet
 from syncline_protocol.transaction import Transaction
+
+from .errors import (
+    HistoryGone,
+    IndexBuilding,
+    IndexTaken,
+    IndexUnknown,
+    StorageError,
+    StorageFull,
+    StorageLocked,
+    StorageUnavailable,
+    StoreMismatch,
+    StoreUnknown,
+    Unsupported,
+)
+from .selection import Selector
+from .values import (
+    Appended,
+    Chunk,
+    Commit,
+    Compacted,
+    Floors,
+    Found,
+    FoundRow,
+    Head,
+    Horizon,
+    IndexInfo,
+    Outcome,
+    Place,
+    Record,
+    Row,
+    Sizes,
+    StoreInfo,
+    StoreSettings,
+    Summary,
+    Terms,
+    Usage,
+)
 
 __all__ = [
     "Appended",
     "Chunk",
     "Commit",
+    "Compacted",
+    "Floors",
+    "Found",
+    "FoundRow",
     "Head",
+    "HistoryGone",
+    "Horizon",
+    "IndexBuilding",
+    "IndexInfo",
+    "IndexTaken",
+    "IndexUnknown",
     "Outcome",
+    "Place",
     "Record",
     "Row",
+    "Selector",
+    "Sizes",
     "Storage",
     "StorageError",
     "StorageFull",
@@ -33,185 +81,13 @@ __all__ = [
     "StorageUnavailable",
     "StoreInfo",
     "StoreMismatch",
+    "StoreSettings",
     "StoreUnknown",
     "Summary",
+    "Terms",
+    "Unsupported",
     "Usage",
 ]
-
-
-class StorageError(Exception):
-    """Base of what a backend raises. `hint` says what the operator can do.
-
-    StorageError
-    ├── StoreUnknown          there is no store of that name
-    ├── StoreMismatch         the store of that name has another id than the caller meant
-    └── StorageUnavailable    the medium failed; the outcome of an append is unknown
-        ├── StorageFull       no room on the medium; nothing was committed
-        └── StorageLocked     another server has the file
-    """
-
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
-
-    def __str__(self) -> str:
-        return self.message + (f"; {self.hint}" if self.hint else "")
-
-
-class StoreUnknown(StorageError):
-    """There is no store of this name."""
-
-    def __init__(self, store: str) -> None:
-        super().__init__(f"there is no store {store!r}", hint="create it, or ask its owner to share it")
-        self.store = store
-
-
-class StoreMismatch(StorageError):
-    """The store of this name is not the one that the caller knew: it was dropped and made anew."""
-
-    def __init__(self, store: str) -> None:
-        super().__init__(f"the store {store!r} was dropped and made anew", hint="subscribe to it again first")
-        self.store = store
-
-
-class StorageUnavailable(StorageError):
-    """The medium failed. Whether an append in progress was committed is unknown until `open` succeeds again."""
-
-
-class StorageFull(StorageUnavailable):
-    """There is no room on the medium. Nothing of the append was committed."""
-
-
-class StorageLocked(StorageUnavailable):
-    """Another process serves this file."""
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The state of a log at its newest position.
-
-    `count` is the number of live records, `digest` the sum of their digest terms modulo 2^32.
-    """
-
-    seq: Seq
-    count: int
-    digest: int
-    lineage: Lineage
-
-    @property
-    def cursor(self) -> Cursor:
-        """The name of this position."""
-        return self.lineage.cursor(self.seq)
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """Count and digest, as in `Head`, of some of the records that live at a position."""
-
-    count: int
-    digest: int
-
-
-class Usage(msgspec.Struct, frozen=True):
-    """What one author keeps in a store: live records that he added, bytes of their keys and values in UTF-8."""
-
-    records: int = 0
-    bytes: int = 0
-
-    def __add__(self, other: "Usage") -> "Usage":
-        return Usage(self.records + other.records, self.bytes + other.bytes)
-
-
-@dataclass(frozen=True, slots=True)
-class StoreInfo:
-    """A store: `store_id` is minted when it is created, so a store made anew under the name differs."""
-
-    name: str
-    store_id: str
-    created_ms: int
-    head: Head
-
-    @property
-    def is_system(self) -> bool:
-        """Whether it is one of the server's own, which have names that no client can say."""
-        return self.name.startswith("_")
-
-
-# Rows and outcomes are made by the hundred thousand a second; a struct costs a fifth of a frozen dataclass.
-class Row(msgspec.Struct, frozen=True, gc=False):
-    """One change of the log: its seq, the last seq of its transaction, and its text as BATCH carries it."""
-
-    seq: Seq
-    last_seq: Seq
-    text: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Part of a walk over the log: the interval (after, to], which ends with a transaction.
-
-    Rows that the walk may leave out are missing (see `Storage.read`); `rows` may be empty.
-    """
-
-    after: Seq
-    to: Seq
-    rows: tuple[Row, ...]
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether nothing was left out."""
-        return len(self.rows) == self.to - self.after
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A live record: `text` is its ADD as BATCH carries it."""
-
-    seq: Seq
-    text: bytes
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """What became of one transaction.
-
-    `status` is `ok`, `dup`, `refused`, `partial` or `too_large`, or for a `single` one that of its only op. `last_seq`
-    is the highest seq of the changes it made or had made, `at` that position's name. `head` is there if it was refused
-    for what the log holds (PROTOCOL 6.2.6): the head when it was decided, behind its own changes if it has some.
-    """
-
-    status: Status
-    ops: tuple[OpResult, ...]
-    last_seq: Seq | None = None
-    at: Cursor | None = None
-    head: Cursor | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """What one append added to one store: every row in (after, head.seq], and the head that it left.
-
-    `partners` runs parallel to `rows`: of a DELETE the seq of its ADD; of an ADD the seq of its DELETE, if it died in
-    this very append, else None.
-    """
-
-    store: str
-    store_id: str
-    after: Seq
-    rows: tuple[Row, ...]
-    partners: tuple[Seq | None, ...]
-    head: Head
-
-
-@dataclass(frozen=True, slots=True)
-class Appended:
-    """The result of `append`: an outcome or an error for each transaction, in order, and a commit for each store.
-
-    Stores in which nothing changed have no commit.
-    """
-
-    outcomes: tuple[Outcome | StorageError, ...]
-    commits: tuple[Commit, ...]
 
 
 class Storage(Protocol):
@@ -274,12 +150,23 @@ class Storage(Protocol):
         """
         ...
 
-    async def read(self, store: str, after: Seq, upto: Seq, *, records_only: bool = False) -> Chunk:
+    async def read(
+        self,
+        store: str,
+        after: Seq,
+        upto: Seq,
+        *,
+        deletes_to: Seq | None = None,
+        selectors: Sequence[Selector] = (),
+    ) -> Chunk:
         """Read a piece of the log above `after`, at most to `upto`, in one consistent view.
 
-        Left out are ADDs that are dead at `upto`, and DELETEs whose ADD is above `after`; with `records_only` all
-        DELETEs. The piece ends with a transaction, after about `BATCH_BYTES_TARGET` of text or 1,000 seqs. `upto` is
-        the end of a transaction and not above the head.
+        Left out are ADDs that are dead at `upto` or whose value is gone, and DELETEs whose ADD is above `deletes_to`,
+        which is `after` unless it is given (0: no DELETEs). With `selectors` only what one of them selects is there, a
+        DELETE if it selects the record that died. The piece ends with a transaction, after about `BATCH_BYTES_TARGET`
+        of text or 1,000 rows that were looked at. `upto` is the end of a transaction and not above the head.
+
+        A caller that stands below `Chunk.floor` may be missing DELETEs.
 
         Raises:
             StoreUnknown: it is not there.
@@ -293,18 +180,17 @@ class Storage(Protocol):
         """
         ...
 
-    async def live_ranges(self, store: str, upto: Seq, prefixes: Sequence[str] = ()) -> list[tuple[Seq, Seq]]:
-        """Return the seqs of the records that live at `upto`, as inclusive ranges in ascending order.
+    async def live_set(self, store: str, upto: Seq, selectors: Sequence[Selector] = ()) -> SeqSet:
+        """Return the seqs of the records that live at `upto`; with selectors only of those that one of them selects.
 
-        With `prefixes` only of those whose keys begin with one of them; their seqs lie between those of others, so
-        they are seldom neighbours, and there may be as many ranges as records.
+        Below the history floor, records whose value is gone may be missing: they have died since.
         """
         ...
 
-    async def summary(self, store: str, prefixes: Sequence[str], upto: Seq) -> Summary:
-        """Count the records that live at `upto` and whose keys begin with one of the prefixes, each record once.
+    async def summary(self, store: str, selectors: Sequence[Selector], upto: Seq) -> Summary:
+        """Count the records that live at `upto` and that one of the selectors selects, each record once.
 
-        No prefixes mean all records, as in `live_ranges`. The work grows with the keys, live or dead, that begin so.
+        No selectors mean all records. The work grows with what the narrowest part of each selector holds.
 
         Raises:
             StoreUnknown: the store is not there.
@@ -322,11 +208,120 @@ class Storage(Protocol):
         """
         ...
 
-    async def get(self, store: str, key: str) -> Record | None:
-        """Return the live record of this key, or None.
+    async def get(self, store: str, key: str, at: Seq | None = None) -> Record | None:
+        """Return the record of this key that lives now, or lived at the position `at`, or None.
 
         Raises:
             StoreUnknown: the store is not there.
+            HistoryGone: `at` is below the history floor.
+        """
+        ...
+
+    async def position_at(self, store: str, time_ms: int) -> Seq:
+        """Return the end of the last transaction that was committed up to this time, 0 if there is none.
+
+        Found by halving, over the times that the changes carry; where the server's clock went back, between the times
+        of both sides. A transaction of which nothing is left counts with the one above it.
+        """
+        ...
+
+    # --- what is said of a store ---
+
+    async def configure(self, store: str, settings: StoreSettings) -> StoreInfo:
+        """Put these settings in the place of those that the store has, durably. Bounds hold from the next append on.
+
+        Raises:
+            StoreUnknown: the store is not there.
+        """
+        ...
+
+    # --- indexes ---
+
+    async def create_index(self, store: str, spec: IndexSpec, now_ms: int) -> tuple[IndexInfo, bool]:
+        """Declare an index, durably, unless it is there. Returns it and whether it was created.
+
+        From now on every append keeps it up; what is older is taken in by `build_index`. In an empty store it is ready
+        at once.
+
+        Raises:
+            IndexTaken: the store has another one of this name.
+        """
+        ...
+
+    async def build_index(self, store: str, name: str, budget_s: float) -> IndexInfo:
+        """Take more of the log into an index, for about so long, durably. Call it until the index is `ready`.
+
+        Raises:
+            IndexUnknown: it is not there.
+        """
+        ...
+
+    async def drop_index(self, store: str, name: str) -> IndexInfo:
+        """Remove an index, durably. Returns what it was.
+
+        What it held is given back in the steps of `reclaim`, so that no append waits for a large one.
+
+        Raises:
+            IndexUnknown: it is not there.
+        """
+        ...
+
+    async def find(
+        self,
+        store: str,
+        index: str | None,
+        terms: TermRange,
+        *,
+        after: Place | None = None,
+        descending: bool = False,
+        limit: int = 100,
+    ) -> Found:
+        """Return live records by the name of an index, ordered by their terms, then by their seqs.
+
+        With `index` None the keys themselves are the terms. A record with several terms in the range comes once for
+        each. At most about `BATCH_BYTES_TARGET` of text comes at once.
+
+        Raises:
+            IndexUnknown, IndexBuilding: the index cannot answer.
+        """
+        ...
+
+    async def count(self, store: str, index: str | None, terms: TermRange) -> int:
+        """Return how many live records `find` would return over all its pieces, each counted once.
+
+        Raises as `find`.
+        """
+        ...
+
+    # --- clean-up ---
+
+    async def compact(self, store: str, horizon: Horizon, budget_s: float) -> Compacted:
+        """Carry out one step of clean-up, durably, for about so long; call it until `is_done`.
+
+        Values of dead records go in the order of their DELETEs, then tombstones; live records, the newest row of the
+        log and the record of used keys stay. No reader may be pinned below `horizon.values`, which is the caller's
+        affair.
+        """
+        ...
+
+    async def estimate(self, store: str, horizon: Horizon) -> Compacted:
+        """Return what `compact` would do up to the horizon, without doing it."""
+        ...
+
+    async def reclaim(self, budget_s: float) -> int:
+        """Give unused space back to the medium, for about so long. Returns the bytes; 0: there is no more."""
+        ...
+
+    async def backup(self, target: str, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+        """Write everything, as it is at one moment, to a new file, while reads and appends go on.
+
+        Args:
+            target: the path of the file, which must not be there.
+            progress: called with how much is done, and of how much; in any thread.
+
+        Raises:
+            Unsupported: this backend has no files.
+            StorageUnavailable: it could not be written; there is no file then.
         """
         ...
 

@@ -4,13 +4,38 @@ Pure, and the same for every backend. Keys are compared by code point, as Python
 UTF-8 bytes, in which SQLite compares text, is the same.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
 
 from syncline_protocol.cursor import Seq
+from syncline_protocol.index import TermRange
 
-__all__ = ["key_ranges", "seq_ranges"]
+__all__ = ["Condition", "Selector", "key_ranges", "seq_ranges"]
 
 _LAST = "\U0010ffff"
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """What a record has to have in one index, which is named by its uid: a term in the range."""
+
+    index: str
+    terms: TermRange
+
+
+class Selector(msgspec.Struct, frozen=True):
+    """Records whose key begins with `prefix`, and that meet every condition. Several selectors are alternatives."""
+
+    prefix: str = ""
+    conditions: tuple[Condition, ...] = ()
+
+    def selects(self, key: str, terms: Mapping[str, tuple[bytes, ...]]) -> bool:
+        """Return whether a record of this key, with these terms by the uid of the index, is one of them."""
+        if not key.startswith(self.prefix):
+            return False
+        return all(
+            any(condition.terms.has(term) for term in terms.get(condition.index, ())) for condition in self.conditions
+        )
 
 
 def key_ranges(prefixes: Sequence[str]) -> list[tuple[str, str | None]]:

@@ -1,0 +1,197 @@
+"""Indexes: by which terms a record is found, worked out from its value. Pure, and the same for server and replica.
+
+An index is declared on a path of the value, a JSON Pointer (RFC 6901). What stands there is turned into *terms*, bytes
+whose order is that of the values: null, false, true, numbers, strings by code point. A record without a scalar there
+has no term and is not in the index. Records never change, so neither do their terms.
+
+Invariants: equal scalars have equal terms, as JSON means equality (1 and 1.0 and 1e0 are one number); different ones
+have different terms, also beyond 2^53, as long as a number is written without fraction or a double can tell it.
+"""
+
+import re
+import struct
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
+from typing import Any, Literal
+
+import msgspec
+
+from .errors import RemoteProtocolError
+
+__all__ = [
+    "INDEXES_MAX",
+    "IndexKind",
+    "IndexSet",
+    "IndexSpec",
+    "Scalar",
+    "TermRange",
+    "check_index",
+    "encode_term",
+    "end_of",
+    "prefix_range",
+    "terms_of",
+]
+
+IndexKind = Literal["equality", "range", "multi"]
+Scalar = None | bool | int | float | str
+
+#: Indexes of one store. Each costs about as much of an append as the record of used keys.
+INDEXES_MAX = 16
+
+#: Terms of one record in a `multi` index; what stands behind them in an array is not found.
+_TERMS_MAX = 64
+_PATH_CHARS_MAX = 256
+
+#: A string of more bytes is told from others by a hash behind its beginning, and ordered by its beginning only.
+_TEXT_BYTES_MAX = 256
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+_POINTER = re.compile(r"(/([^/~]|~[01])*)*")
+
+_NULL, _FALSE, _TRUE, _NUMBER, _TEXT = b"\x01", b"\x02", b"\x03", b"\x04", b"\x05"
+
+
+class IndexSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is indexed: `path` is a JSON Pointer into the value, empty for the value itself.
+
+    Attributes:
+        name: as of a store.
+        kind: `equality` has one term; `range` is also asked for ranges, prefixes and order; `multi` has a term for each
+            element of an array.
+    """
+
+    name: str
+    path: str
+    kind: IndexKind = "equality"
+
+
+class TermRange(msgspec.Struct, frozen=True):
+    """The terms from `first` on and below `end`; without an end all that follow."""
+
+    first: bytes = b""
+    end: bytes | None = None
+
+    def has(self, term: bytes) -> bool:
+        """Return whether the term is in the range."""
+        return self.first <= term and (self.end is None or term < self.end)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no term can be in it."""
+        return self.end is not None and self.first >= self.end
+
+
+def check_index(spec: IndexSpec) -> IndexSpec:
+    """Return the index, if it can be declared. Raises RemoteProtocolError `index_invalid`."""
+    if not _NAME.fullmatch(spec.name):
+        raise RemoteProtocolError(
+            "index_invalid",
+            f"{spec.name[:80]!r} is no name of an index",
+            hint="1 to 64 of A-Z a-z 0-9 . _ - with a letter or digit first",
+        )
+    if len(spec.path) > _PATH_CHARS_MAX or not _POINTER.fullmatch(spec.path):
+        raise RemoteProtocolError(
+            "index_invalid",
+            f"{spec.path[:80]!r} is no path",
+            hint='a JSON Pointer of at most 256 characters, as in "/author/name"',
+        )
+    return spec
+
+
+def encode_term(scalar: Scalar) -> bytes:
+    """Return the term of a scalar."""
+    if scalar is None:
+        return _NULL
+    if scalar is True:
+        return _TRUE
+    if scalar is False:
+        return _FALSE
+    if isinstance(scalar, str):
+        text = scalar.encode()
+        if len(text) <= _TEXT_BYTES_MAX:
+            return _TEXT + text
+        # No text has the byte 0xff, so no shorter one is taken for this.
+        return _TEXT + text[:_TEXT_BYTES_MAX] + b"\xff" + blake2b(text, digest_size=16).digest()
+    return _NUMBER + _encode_number(scalar)
+
+
+def _encode_number(number: int | float) -> bytes:
+    """Return 16 bytes that sort as numbers do: the nearest double, then how far a whole number is from it."""
+    rest = 0
+    try:
+        double = float(number)
+    except OverflowError:
+        double = float("inf") if number > 0 else float("-inf")
+    if isinstance(number, int) and abs(double) != float("inf"):
+        rest = number - int(double)
+    (bits,) = struct.unpack(">Q", struct.pack(">d", double + 0.0))
+    bits = bits ^ 0xFFFFFFFFFFFFFFFF if bits >> 63 else bits | 1 << 63
+    # Between neighbouring doubles below 2^116 lie at most 2^63 whole numbers; of larger ones not all are told apart.
+    rest = max(-(2**62), min(2**62, rest))
+    return struct.pack(">QQ", bits, rest + 2**63)
+
+
+def prefix_range(text: str) -> TermRange:
+    """Return the range of all strings that begin so. `text` has at most 256 bytes."""
+    first = _TEXT + text.encode()
+    return TermRange(first, end_of(first))
+
+
+def end_of(first: bytes) -> bytes | None:
+    """Return the least bytes above everything that begins with `first`."""
+    stem = first.rstrip(b"\xff")
+    return stem[:-1] + bytes((stem[-1] + 1,)) if stem else None
+
+
+def terms_of(spec: IndexSpec, value: Any) -> tuple[bytes, ...]:
+    """Return the terms of a decoded value, without repeats."""
+    return _terms(_steps_of(spec.path), spec.kind, value)
+
+
+def _steps_of(path: str) -> tuple[str, ...]:
+    return tuple(step.replace("~1", "/").replace("~0", "~") for step in path.split("/")[1:])
+
+
+def _terms(steps: tuple[str, ...], kind: IndexKind, value: Any) -> tuple[bytes, ...]:
+    for step in steps:
+        if isinstance(value, dict):
+            if step not in value:
+                return ()
+            value = value[step]
+        elif isinstance(value, list) and (step == "0" or (step.isdecimal() and step.isascii() and step[0] != "0")):
+            if len(step) > 9 or int(step) >= len(value):
+                return ()
+            value = value[int(step)]
+        else:
+            return ()
+    if isinstance(value, list) and kind == "multi":
+        found = [encode_term(item) for item in value if not isinstance(item, (dict, list))]
+        return tuple(dict.fromkeys(found))[:_TERMS_MAX]
+    return () if isinstance(value, (dict, list)) else (encode_term(value),)
+
+
+class IndexSet:
+    """The indexes of one store, ready to work out the terms of its records.
+
+    Args:
+        specs: what each index is on, by a name of the caller's for it.
+    """
+
+    __slots__ = ("_decode", "_indexes")
+
+    def __init__(self, specs: Mapping[str, IndexSpec] | Iterable[tuple[str, IndexSpec]]) -> None:
+        self._indexes = [(uid, _steps_of(spec.path), spec.kind) for uid, spec in dict(specs).items()]
+        self._decode = msgspec.json.Decoder().decode
+
+    def __bool__(self) -> bool:
+        return bool(self._indexes)
+
+    def terms(self, value: bytes | msgspec.Raw) -> dict[str, tuple[bytes, ...]]:
+        """Return the terms of a value, of those indexes in which it has any. `value` is the JSON text."""
+        decoded = self._decode(value)
+        found = {}
+        for uid, steps, kind in self._indexes:
+            terms = _terms(steps, kind, decoded)
+            if terms:
+                found[uid] = terms
+        return found
