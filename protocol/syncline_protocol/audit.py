@@ -46,6 +46,7 @@ ACTIONS: dict[str, str] = {
     "audit.export": "the audit log was read to its end, as `syncline audit export` and `verify` do; pages, as "
     "`audit show` and the console read them, are not recorded",
     "backup.make": "a copy of the stores was made",
+    "backup.read": "a copy of the stores, with the hashes of passwords and tokens, was downloaded",
     "grant.add": "a grant was made, or took the place of one",
     "grant.remove": "a grant was taken back",
     "group.add": "a group was made",

@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from importlib.metadata import version
+from pathlib import Path
 from typing import cast
 
 from prometheus_client import CollectorRegistry
@@ -17,19 +18,23 @@ from starlette.applications import Starlette
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
+from syncline_protocol.audit import AuditOutcome
+
 from .access.gate import OPEN_GATE
 from .accounts.gate import Authenticate
 from .accounts.opening import AccountsOffice
+from .backups import Backups
 from .demo import keep_demo_filling
 from .hub import Clock, Hub
 from .limits.admission import Admission, AdmissionLimits
 from .limits.meter import Meter
 from .log import Log, get_log
+from .maintenance import Policy
 from .metrics import ServerCollector
 from .origin import parse_origins
 from .routes import exception_handlers, http_routes
 from .settings import Settings, SettingsError
-from .storage import open_storage
+from .storage import file_of, open_storage
 from .storage.base import Storage
 from .websocket import serve_websocket
 
@@ -71,8 +76,11 @@ def create_app(
         gate=OPEN_GATE if office is None else office.gate,
         authority=None if office is None else office.authority,
         admission=Admission(_admission_limits(settings)),
+        policy=_policy(settings),
+        compact_every_s=settings.compact_every_s,
     )
     server = f"syncline/{version('syncline')}"
+    backups = _backups(storage, hub, office, settings)
     registry = CollectorRegistry()
     registry.register(ServerCollector(hub.counts, hub.gauges))
 
@@ -87,11 +95,18 @@ def create_app(
     routes: list[Route | WebSocketRoute] = [
         WebSocketRoute("/v1/ws", websocket),
         *http_routes(
-            hub, registry, server=server, settings=settings, accounts=None if office is None else office.accounts
+            hub,
+            registry,
+            server=server,
+            settings=settings,
+            accounts=None if office is None else office.accounts,
+            backups=backups,
         ),
     ]
     app = Starlette(
-        routes=routes, lifespan=_lifespan(hub, office, settings), exception_handlers=exception_handlers(hub, settings)
+        routes=routes,
+        lifespan=_lifespan(hub, office, backups, settings),
+        exception_handlers=exception_handlers(hub, settings),
     )
     # A path has one spelling; a redirect would send a body twice.
     app.router.redirect_slashes = False
@@ -101,12 +116,14 @@ def create_app(
 
 
 def _lifespan(
-    hub: Hub, office: AccountsOffice | None, settings: Settings
+    hub: Hub, office: AccountsOffice | None, backups: Backups, settings: Settings
 ) -> Callable[[Starlette], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         await start(app)
         hub.spawn(_keep_ticking(hub))
+        hub.spawn(hub.maintenance.run())
+        hub.spawn(_keep_backups(backups))
         if office is not None:
             hub.spawn(_look_after(hub, office))
         if settings.demo:
@@ -131,6 +148,27 @@ def _office(
     return AccountsOffice(storage, settings, log, now=clock.now, now_ms=clock.now_ms, authenticate=authenticate)
 
 
+def _backups(storage: Storage, hub: Hub, office: AccountsOffice | None, settings: Settings) -> Backups:
+    file = file_of(settings.store)
+    beside = None if file is None else Path(file).absolute().parent / "backups"
+
+    async def note(name: str, outcome: AuditOutcome) -> None:
+        if office is not None:
+            await office.accounts.audit.record("backup.make", actor=None, subject=name, outcome=outcome)
+
+    return Backups(
+        storage,
+        Path(settings.backup_dir) if settings.backup_dir else beside,
+        None if file is None else Path(file),
+        hub.log,
+        now_ms=hub.now_ms,
+        spawn=hub.spawn,
+        every_s=settings.backup_every_s,
+        keep=settings.backup_keep,
+        note=note,
+    )
+
+
 def _admission_limits(settings: Settings) -> AdmissionLimits:
     everybody = settings.connections_max
     if settings.auth == "none":
@@ -142,6 +180,10 @@ def _admission_limits(settings: Settings) -> AdmissionLimits:
         settings.pending_max,
         settings.pending_per_address_max,
     )
+
+
+def _policy(settings: Settings) -> Policy:
+    return Policy(settings.history_s, settings.tombstones_s, settings.compact_ratio, settings.compact_bytes)
 
 
 async def start(app: Starlette) -> None:
@@ -160,6 +202,13 @@ async def _keep_ticking(hub: Hub) -> None:
     while True:
         await asyncio.sleep(_TICK_S)
         hub.tick()
+
+
+async def _keep_backups(backups: Backups) -> None:
+    backups.tidy()
+    while True:
+        await asyncio.sleep(_TICK_S)
+        backups.tick()
 
 
 async def _look_after(hub: Hub, office: AccountsOffice) -> None:

@@ -1,9 +1,14 @@
-"""The command `syncline serve`, made from `Settings`; the client's command line takes it up by entry point."""
+"""The commands of the server, which the client's command line takes up by entry point.
+
+`syncline serve` is made from `Settings`. `syncline restore` works on the store file of a server that does not run.
+"""
 
 import errno
 import shutil
 import socket
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -13,9 +18,10 @@ import click
 from .demo import DEMO_STORE
 from .log import configure_logging
 from .settings import Settings, SettingsError, env_name, flag_name, load_settings
+from .storage import file_of
 from .storage.base import StorageError
 
-__all__ = ["serve"]
+__all__ = ["restore", "serve"]
 
 #: Where the client looks for a server when nothing is said; commands need no --url then.
 _CLIENT_DEFAULT = "http://127.0.0.1:7171"
@@ -115,3 +121,47 @@ serve = click.Command(
     callback=_serve,
     help="Run a server.\n\nSettings come from flags, SYNCLINE_* variables, a TOML file and defaults, in this order.",
 )
+
+
+@click.command()
+@click.argument("backup", type=click.Path(dir_okay=False))
+@click.option("--store", help=f"The store file to restore, as for `serve`. [env: {env_name('store')}]")
+@click.option(
+    "--config", type=click.Path(path_type=Path, dir_okay=False), help="TOML file of settings. [env: SYNCLINE_CONFIG]"
+)
+def restore(backup: str, store: str | None, config: Path | None) -> None:
+    """Put a backup in the place of the store file. The server must not run.
+
+    BACKUP is checked completely first. The file that was there is kept beside it. Clients that had seen more than the
+    backup has notice when they come back, and replicas put back what they still have.
+    """
+    from .restore import restore as restore_file
+
+    try:
+        settings = load_settings(flags={} if store is None else {"store": store}, file=config)
+        path = file_of(settings.store)
+        if path is None:
+            raise SettingsError(f"{settings.store} is no file; name one with --store")
+        restored = restore_file(backup, path, time.time_ns() // 1_000_000, _progress_on_terminal())
+    except (SettingsError, StorageError) as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2 if isinstance(error, SettingsError) else 1)
+    for info in restored.stores:
+        if not info.is_system:
+            click.echo(f"{info.name}  {info.head.count} records  {info.head.cursor}")
+    if restored.aside is not None:
+        click.echo(f"the file that was there is {restored.aside}", err=True)
+    click.echo(f"restored {path}; start the server. Accounts, tokens and grants are those of the backup too", err=True)
+
+
+def _progress_on_terminal() -> Callable[[str, int, int], None]:
+    shown_at = 0.0
+
+    def progress(what: str, done: int, total: int) -> None:
+        nonlocal shown_at
+        if sys.stderr.isatty() and time.monotonic() - shown_at > 0.1:
+            shown_at = time.monotonic()
+            click.echo(f"\r\x1b[K{what}" + (f" {100 * done // total} %" if total else ""), err=True, nl=False)
+            click.echo("\r\x1b[K" if total and done >= total else "", err=True, nl=False)
+
+    return progress

@@ -9,7 +9,9 @@ from starlette.routing import Route
 
 from .accounts.accounts import Accounts
 from .asyncapi import asyncapi_document
+from .backups import Backups
 from .http.accounts import ACCOUNTS
+from .http.backups import BACKUPS
 from .http.call import Api
 from .http.changes import CHANGES
 from .http.console import console_operations
@@ -30,14 +32,22 @@ from .settings import Settings
 __all__ = ["OPERATIONS", "exception_handlers", "http_routes"]
 
 #: Everything that can be asked for by HTTP.
-OPERATIONS: tuple[Operation, ...] = (*STATUS, *DOCUMENTS, *STORES, *RECORDS, *WALK, *WRITES, *CHANGES, *ACCOUNTS)
+OPERATIONS: tuple[Operation, ...] = (
+    *STATUS, *DOCUMENTS, *STORES, *RECORDS, *WALK, *WRITES, *CHANGES, *BACKUPS, *ACCOUNTS
+)  # fmt: skip
 
 #: Users and addresses whose requests are counted, each in about 200 bytes.
 _KEYS_MAX = 50_000
 
 
 def http_routes(
-    hub: Hub, registry: CollectorRegistry, *, server: str, settings: Settings, accounts: Accounts | None
+    hub: Hub,
+    registry: CollectorRegistry,
+    *,
+    server: str,
+    settings: Settings,
+    accounts: Accounts | None,
+    backups: Backups | None = None,
 ) -> list[Route]:
     """Return the routes of the application."""
     version = server.partition("/")[2]
@@ -50,6 +60,7 @@ def http_routes(
         openapi=msgspec.json.encode(openapi_document(OPERATIONS, version=version)),
         asyncapi=msgspec.json.encode(asyncapi_document(version=version)),
         accounts=accounts,
+        backups=backups,
         rate=None if accounts is None else Throttle(settings.requests_per_s, settings.requests_per_s * 5, _KEYS_MAX),
     )
     by_path: dict[str, list[Operation]] = {}

@@ -36,8 +36,8 @@ class SettingsError(Exception):
     """A setting is unknown or has a value that it cannot have; the text names it, its place and what it may be."""
 
 
-def _setting(default: Any, help_text: str) -> Any:
-    return field(default=default, metadata={"help": help_text})
+def _setting(default: Any, help_text: str, *, may_be_zero: bool = False) -> Any:
+    return field(default=default, metadata={"help": help_text, "may_be_zero": may_be_zero})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,26 @@ class Settings:
     log_level: str = _setting("info", "Lowest level that is logged: debug, info, warning or error")
     log_format: str = _setting("auto", "json, text, or auto: text on a terminal, JSON elsewhere")
     demo: bool = _setting(False, "Keep a store `demo` that fills live with recorded earthquakes")
+    backup_dir: str = _setting(
+        "", "Directory for backups that the server makes; by default `backups` beside the store file"
+    )
+    backup_every_s: float = _setting(
+        0.0, "How often a backup is made by itself, in seconds; 0: only when it is asked for", may_be_zero=True
+    )
+    backup_keep: int = _setting(7, "So many of the backups that were made by themselves are kept")
+    compact_every_s: float = _setting(
+        3600.0, "How often each store is looked at, whether to clean it up, in seconds; 0: never", may_be_zero=True
+    )
+    history_s: float = _setting(
+        7 * 24 * 3600.0, "Clean-up keeps the value of a deleted record for so many seconds", may_be_zero=True
+    )
+    tombstones_s: float = _setting(
+        90 * 24 * 3600.0, "Clean-up keeps a DELETE for so long; who was away longer reconciles", may_be_zero=True
+    )
+    compact_ratio: float = _setting(
+        0.25, "Clean-up acts once this part of all values is of deleted records, 0 to 1 ...", may_be_zero=True
+    )
+    compact_bytes: int = _setting(64 * 1024 * 1024, "... or once these have so many bytes", may_be_zero=True)
     tail_bytes: int = _setting(16 * 1024 * 1024, "Recent changes kept in memory, of all stores together, in bytes")
     stall_timeout_s: float = _setting(30.0, "A client that reads nothing for so long while data waits is closed")
     drain_timeout_s: float = _setting(8.0, "On SIGTERM, time until the last connection is dropped")
@@ -117,8 +137,14 @@ def _check(settings: Settings) -> None:
         raise SettingsError(f"port is {settings.port}; it may be 0 to 65535")
     for setting in fields(settings):
         value = getattr(settings, setting.name)
-        if setting.name != "port" and isinstance(value, (int, float)) and not isinstance(value, bool) and value <= 0:
+        if setting.name == "port" or isinstance(value, bool) or not isinstance(value, (int, float)):
+            continue
+        if setting.metadata["may_be_zero"] and value < 0:
+            raise SettingsError(f"{setting.name} is {value}; it has to be 0 or above")
+        if not setting.metadata["may_be_zero"] and value <= 0:
             raise SettingsError(f"{setting.name} is {value}; it has to be above 0")
+    if settings.compact_ratio > 1:
+        raise SettingsError(f"compact_ratio is {settings.compact_ratio}; it may be 0 to 1")
     try:
         parse_origins(settings.origins)
     except ValueError as error:

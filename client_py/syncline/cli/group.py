@@ -16,7 +16,10 @@ __all__ = ["CommandGroup"]
 _ENTRY_POINTS = "syncline.commands"
 
 #: What the list says of a command that was not imported.
-_HELP = {"serve": "Run a server."}
+_HELP = {
+    "restore": "Put a backup in the place of the store file. The server must not run.",
+    "serve": "Run a server.",
+}
 
 
 class CommandGroup(click.Group):
@@ -51,7 +54,7 @@ def _import(offer: EntryPoint) -> click.Command:
     except ModuleNotFoundError as error:
         # A missing module of the offering package itself is its bug, and needs its traceback.
         package = offer.module.partition(".")[0]
-        if offer.name != "serve" or (error.name or "").partition(".")[0] == package != error.name:
+        if offer.name not in _HELP or (error.name or "").partition(".")[0] == package != error.name:
             raise
         fail(USAGE, f"the server is not installed, {error.name} is missing; install it: pip install 'syncline[server]'")
     assert isinstance(command, click.Command)

@@ -25,11 +25,12 @@ from syncline_server.access.principal import ANONYMOUS, Principal
 from syncline_server.access.rights import Rights
 from syncline_server.access.view import View
 from syncline_server.accounts.accounts import Accounts
+from syncline_server.backups import Backups
 from syncline_server.hub import Hub
 from syncline_server.limits.admission import network_of
 from syncline_server.limits.throttle import Throttle
 from syncline_server.settings import Settings
-from syncline_server.storage.base import StoreUnknown
+from syncline_server.storage.base import StoreUnknown, Unsupported
 
 from .problem import Refusal, too_often
 
@@ -53,6 +54,7 @@ class Api:
     openapi: bytes
     asyncapi: bytes
     accounts: Accounts | None = None
+    backups: Backups | None = None
     rate: Throttle[str] | None = None
     limits: Limits = DEFAULT_LIMITS
 
@@ -176,6 +178,13 @@ class Call:
         if self.api.accounts is None:
             raise Refusal("not_found", "this server has no accounts", hint="start it with --auth accounts")
         return self.api.accounts
+
+    @property
+    def backups(self) -> Backups:
+        """The backups of this server. Raises Unsupported if it makes none."""
+        if self.api.backups is None:
+            raise Unsupported("this server makes no backups", hint="copy its storage by the means that it has")
+        return self.api.backups
 
     # --- where to ---
 

@@ -6,7 +6,7 @@ a URL asks for it.
 
 from .base import Storage, StorageError
 
-__all__ = ["open_storage"]
+__all__ = ["file_of", "open_storage"]
 
 _KNOWN = "sqlite:///relative.db, sqlite:////absolute/path.db or memory:"
 
@@ -20,10 +20,20 @@ def open_storage(url: str) -> Storage:
     Raises:
         StorageError: the URL names no backend of this version.
     """
-    if url == "memory:":
+    path = file_of(url)
+    if path is None:
         from .memory import MemoryStorage
 
         return MemoryStorage()
+    from .sqlite import SqliteStorage
+
+    return SqliteStorage(path)
+
+
+def file_of(url: str) -> str | None:
+    """Return the file that a storage URL names, None if it names none. Raises as `open_storage`."""
+    if url == "memory:":
+        return None
     scheme, colon, rest = url.partition(":")
     if not colon or scheme != "sqlite":
         # Only the scheme is shown, as the rest may hold a password.
@@ -32,6 +42,4 @@ def open_storage(url: str) -> Storage:
     path = rest.removeprefix("///")
     if path == rest or not path or path.endswith("/") or "?" in path:
         raise StorageError(f"{url!r} does not name a file", hint=f"use {_KNOWN}")
-    from .sqlite import SqliteStorage
-
-    return SqliteStorage(path)
+    return path
