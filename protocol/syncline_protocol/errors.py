@@ -60,7 +60,7 @@ ERROR_CODES: dict[str, ErrorRule] = {
     "index_invalid": ErrorRule("the index cannot be declared like this", False, 400),
     "index_unknown": ErrorRule("the store has no index of this name", False, 404),
     "index_taken": ErrorRule("the store has another index of this name", False, 409),
-    "index_building": ErrorRule("the index does not have everything yet", True, 409),
+    "index_building": ErrorRule("the index does not have everything yet", True, 503),
     "history_gone": ErrorRule("the position is older than the history that was kept", False, 410),
     "unsupported": ErrorRule("the storage of this server cannot do this", False, 501),
     "already_subscribed": ErrorRule("this connection already has a subscription to this feed", False, 409),
