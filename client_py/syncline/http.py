@@ -145,6 +145,18 @@ class HttpApi:
                 raise ConnectionFailed(self._address.url, "the answer is not NDJSON", hint="check the URL")
             yield lines_of(response)
 
+    @asynccontextmanager
+    async def pieces(self, *parts: str, first: int = 0) -> AsyncIterator[tuple[int, int, AsyncIterator[bytes]]]:
+        """Open an answer that is a file. What is entered: the byte at which it begins, the whole size, the pieces.
+
+        Args:
+            first: the byte to begin at, if the server can.
+        """
+        headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={first}-"} if first else {})}
+        async with self._open("GET", self._address.path(*parts), headers) as response:
+            begin = first if response.status_code == httpx2.codes.PARTIAL_CONTENT else 0
+            yield begin, begin + int(response.headers.get("Content-Length", "0")), response.aiter_raw()
+
     async def list_stores(self) -> list[StoreInfo]:
         """Return every store."""
         body = await self._request("GET", self._address.path("stores"))

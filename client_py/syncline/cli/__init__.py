@@ -8,6 +8,7 @@ imported only when they are invoked, so that `syncline add` does not pay for the
 import click
 
 from .audit import audit
+from .backup import backup
 from .doctor import doctor
 from .dump import dump
 from .frame import EXIT_CODES
@@ -41,5 +42,5 @@ def main(server: Server) -> None:
 _RECORDS = (add, delete, dump, get, load, outbox, stores, tail)
 _ACCOUNTS = (accept, audit, grants, groups, invite, login, logout, password, setup, tokens, users, whoami)
 
-for _command in (*_RECORDS, *_ACCOUNTS, doctor):
+for _command in (*_RECORDS, *_ACCOUNTS, backup, doctor):
     main.add_command(_command)

@@ -1,5 +1,7 @@
 """`syncline doctor`: looks at everything between here and the server, and says what to do about what is wrong.
 
+With a file it is `doctor_file` that looks at it, completely.
+
 Each check is one line: ok, warn or fail, what was found, and what to do. The checks go from near to far, and stop at
 the first one that the others depend on.
 """
@@ -19,6 +21,7 @@ from syncline.errors import RequestRefused, SynclineError
 from syncline.http import HttpApi
 from syncline_protocol import SUBPROTOCOL
 
+from .doctor_file import examine_file
 from .frame import OK, REFUSED, SERVER_FAILED, UNREACHABLE, is_login_needed, run
 from .server import Server, server_options
 from .table import plain
@@ -42,9 +45,18 @@ class _Finding:
 
 
 @click.command()
+@click.argument("file", required=False)
+@click.option("--repair", is_flag=True, help="Work out again what is derived and wrong. No server may have the file.")
 @server_options
-def doctor(server: Server) -> None:
-    """Check the way to the server, its storage and its clock."""
+def doctor(server: Server, file: str | None, repair: bool) -> None:
+    """Check the way to the server, its storage and its clock; or, with a FILE, a store file or a backup completely.
+
+    The file is only read, so it may be served meanwhile. The exit code is 1 if something is wrong with it.
+    """
+    if file is not None:
+        sys.exit(examine_file(file, must_repair=repair))
+    if repair:
+        raise click.UsageError("--repair needs a file")
     sys.exit(run(_examine(server)))
 
 

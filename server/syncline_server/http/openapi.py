@@ -43,6 +43,7 @@ _PATH_PARAMETERS = {
     "token": "the id of a token, not its text",
     "grant": "the id of a grant",
     "invitation": "the id of an invitation, not its code",
+    "backup": "the name of a backup, as the list has it",
 }
 
 _DESCRIPTION = """\
