@@ -4,14 +4,17 @@ An index is declared on a path of the value, a JSON Pointer (RFC 6901). What sta
 whose order is that of the values: null, false, true, numbers, strings by code point. A record without a scalar there
 has no term and is not in the index. Records never change, so neither do their terms.
 
-Invariants: equal scalars have equal terms, as JSON means equality (1 and 1.0 and 1e0 are one number); different ones
-have different terms, also beyond 2^53, as long as a number is written without fraction or a double can tell it.
+Invariants: equal scalars have equal terms, as JSON means equality (1 and 1.0 and 1e0 are one number). Different ones
+have different terms: strings always, whole numbers that are written without fraction or exponent up to 2^116, also
+beyond the 2^53 of a double, other numbers as far as a double tells them apart. A value that a store took has terms:
+nothing here raises for it.
 """
 
 import re
 import struct
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
+from math import isinf
 from typing import Any, Literal
 
 import msgspec
@@ -28,6 +31,7 @@ __all__ = [
     "check_index",
     "encode_term",
     "end_of",
+    "kind_range",
     "prefix_range",
     "terms_of",
 ]
@@ -46,9 +50,21 @@ _PATH_CHARS_MAX = 256
 _TEXT_BYTES_MAX = 256
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
-_POINTER = re.compile(r"(/([^/~]|~[01])*)*")
+# A lone surrogate has no UTF-8, so no value has a member of such a name.
+_POINTER = re.compile(r"(/([^/~\ud800-\udfff]|~[01])*)*")
 
+# The first byte of a term says what it is of, in the order of the kinds.
 _NULL, _FALSE, _TRUE, _NUMBER, _TEXT = b"\x01", b"\x02", b"\x03", b"\x04", b"\x05"
+
+#: Below this, whole numbers are doubles exactly; the one above it has the same double.
+_EXACT_END = 2**53
+_SIGN = 1 << 63
+_ALL_BITS = (1 << 64) - 1
+#: How far a whole number may lie from its double to be told apart.
+_REST_MAX = 1 << 62
+_pack_double = struct.Struct(">d").pack
+_unpack_bits = struct.Struct(">Q").unpack
+_pack_number = struct.Struct(">cQQ").pack
 
 
 class IndexSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -100,40 +116,48 @@ def check_index(spec: IndexSpec) -> IndexSpec:
 
 def encode_term(scalar: Scalar) -> bytes:
     """Return the term of a scalar."""
+    if type(scalar) is str:
+        text = scalar.encode()
+        if len(text) <= _TEXT_BYTES_MAX:
+            return _TEXT + text
+        # No text has the byte 0xff, so no shorter one is taken for this.
+        return _TEXT + text[:_TEXT_BYTES_MAX] + b"\xff" + blake2b(text, digest_size=16).digest()
     if scalar is None:
         return _NULL
     if scalar is True:
         return _TRUE
     if scalar is False:
         return _FALSE
-    if isinstance(scalar, str):
-        text = scalar.encode()
-        if len(text) <= _TEXT_BYTES_MAX:
-            return _TEXT + text
-        # No text has the byte 0xff, so no shorter one is taken for this.
-        return _TEXT + text[:_TEXT_BYTES_MAX] + b"\xff" + blake2b(text, digest_size=16).digest()
-    return _NUMBER + _encode_number(scalar)
+    assert isinstance(scalar, (int, float)), "a scalar of JSON is null, a boolean, a number or a string"
+    return _encode_number(scalar)
 
 
 def _encode_number(number: int | float) -> bytes:
-    """Return 16 bytes that sort as numbers do: the nearest double, then how far a whole number is from it."""
-    rest = 0
+    """Return 17 bytes that sort as numbers do: the nearest double, then how far a whole number is from it."""
     try:
         double = float(number)
     except OverflowError:
         double = float("inf") if number > 0 else float("-inf")
-    if isinstance(number, int) and abs(double) != float("inf"):
-        rest = number - int(double)
-    (bits,) = struct.unpack(">Q", struct.pack(">d", double + 0.0))
-    bits = bits ^ 0xFFFFFFFFFFFFFFFF if bits >> 63 else bits | 1 << 63
-    # Between neighbouring doubles below 2^116 lie at most 2^63 whole numbers; of larger ones not all are told apart.
-    rest = max(-(2**62), min(2**62, rest))
-    return struct.pack(">QQ", bits, rest + 2**63)
+    rest = 0
+    if not -_EXACT_END < double < _EXACT_END and isinstance(number, int) and not isinf(double):
+        # Half of the way to the next double is at most 2^62 below 2^116; beyond, what is farther off is not told apart.
+        rest = max(-_REST_MAX, min(_REST_MAX, number - int(double)))
+    # Minus zero is zero.
+    (bits,) = _unpack_bits(_pack_double(double + 0.0))
+    return _pack_number(_NUMBER, bits ^ _ALL_BITS if bits & _SIGN else bits | _SIGN, rest + _SIGN)
 
 
 def prefix_range(text: str) -> TermRange:
     """Return the range of all strings that begin so. `text` has at most 256 bytes."""
     first = _TEXT + text.encode()
+    return TermRange(first, end_of(first))
+
+
+def kind_range(scalar: Scalar) -> TermRange:
+    """Return the range of all scalars that are compared with this one: numbers with numbers, strings with strings."""
+    if isinstance(scalar, bool):
+        return TermRange(_FALSE, _NUMBER)
+    first = encode_term(scalar)[:1]
     return TermRange(first, end_of(first))
 
 
