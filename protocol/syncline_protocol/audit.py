@@ -62,6 +62,8 @@ ACTIONS: dict[str, str] = {
     "server.start": "a server began to write to this log",
     "setup.done": "an administrator was made with the link that the server printed: the first one, or another with "
     "`--rescue`",
+    "store.compact": "a store was cleaned up because somebody asked for it",
+    "store.configure": "the settings of a store were changed: description, bounds, ages",
     "store.create": "a store was created",
     "store.drop": "a store was dropped with everything in it",
     "store.export": "all records of a store were read at once",

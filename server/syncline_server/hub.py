@@ -24,8 +24,10 @@ from .feeds import Feeds
 from .limits.admission import Admission
 from .limits.throttle import TokenBucket
 from .log import Log
+from .maintenance import Maintenance, Policy
 from .metrics import Counts, Gauges
-from .storage.base import Commit, Storage, StorageUnavailable, StoreInfo, StoreUnknown
+from .pins import Pins
+from .storage.base import Commit, Storage, StorageUnavailable, StoreInfo, StoreSettings, StoreUnknown
 from .turns import Turns
 
 __all__ = ["Clock", "Hub", "Waiting"]
@@ -65,6 +67,8 @@ class Hub:
     gate: says who somebody is.
     authority: says what he may do.
     admission: says how many may be there.
+    policy: how stores are kept whose owners say nothing else.
+    compact_every_s: time between two looks at a store whether it is to be cleaned up; 0: only who asks does so.
     """
 
     def __init__(
@@ -78,9 +82,12 @@ class Hub:
         gate: Gate = OPEN_GATE,
         authority: Authority | None = None,
         admission: Admission | None = None,
+        policy: Policy | None = None,
+        compact_every_s: float = 0.0,
     ) -> None:
         self.storage = storage
         self.counts = Counts()
+        self.pins = Pins()
         self.connections: set[Connection] = set()
         self.waiting: set[Waiting] = set()
         self.stall_timeout_s = stall_timeout_s
@@ -97,6 +104,7 @@ class Hub:
         self._turns = Turns(clock.now)
         self.feeds = Feeds(storage, self.counts, log, self._turns, clock.now, tail_bytes_max=tail_bytes_max)
         self._tasks: set[asyncio.Task[None]] = set()
+        self.maintenance = Maintenance(self, policy or Policy(), every_s=compact_every_s)
         self._nobody = asyncio.Event()
         self._started = False
         self._committer = Committer(
@@ -125,6 +133,7 @@ class Hub:
         """Commit what was taken, let go of everything, close the storage."""
         for task in list(self._tasks):
             task.cancel()
+        await self.maintenance.stop()
         await self._committer.stop()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.feeds.close()
@@ -215,6 +224,7 @@ class Hub:
             waiting=len(self.waiting),
             stores=self.feeds.stores_count,
             unsent_bytes=sum(connection.transport.unsent_bytes() for connection in self.connections),
+            upkeep=self.maintenance.phases(),
             ready=self.ready,
         )
 
@@ -223,7 +233,7 @@ class Hub:
     async def create(self, store: str) -> tuple[StoreInfo, bool]:
         """Create a store unless it is there. Returns it, and whether it was created."""
         check_store_name(store)
-        info, created = await self._changed(self.storage.create(store, self.now_ms()))
+        info, created = await self.changed(self.storage.create(store, self.now_ms()))
         if created:
             self.log.info("store_created", store=store, store_id=info.store_id)
         return info, created
@@ -231,13 +241,19 @@ class Hub:
     async def drop(self, store: str) -> StoreInfo:
         """Remove a store; its subscriptions end with `store_dropped`."""
         check_store_name(store)
-        info = await self._changed(self.storage.drop(store))
+        info = await self.changed(self.storage.drop(store))
         await self.feeds.dropped(info)
+        self.spawn(self.maintenance.reclaim_soon())
         self.log.info("store_dropped", store=store, store_id=info.store_id)
         return info
 
-    async def _changed(self, change: Coroutine[object, object, T]) -> T:
-        """Wait for a create or a drop. One that fails leaves the storage as uncertain as an append does."""
+    async def configure(self, store: str, settings: StoreSettings) -> StoreInfo:
+        """Say how a store is to be kept. Bounds hold from the next write on, ages within a minute."""
+        check_store_name(store)
+        return await self.changed(self.storage.configure(store, settings))
+
+    async def changed(self, change: Coroutine[object, object, T]) -> T:
+        """Wait for a change of the storage that is no append. One that fails leaves it as uncertain as an append does."""
         try:
             return await change
         except StorageUnavailable as error:

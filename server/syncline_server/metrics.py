@@ -31,6 +31,7 @@ SERIES: tuple[Series, ...] = (
     Series("waiting", "gauge", "HTTP requests that wait for changes: streams and long polls"),
     Series("stores", "gauge", "Stores that this process follows"),
     Series("unsent_bytes", "gauge", "Bytes that peers have not taken yet, in our buffers and the kernel"),
+    Series("upkeep", "gauge", "Stores, by the state of their upkeep: idle, expiring, compacting or failed", "state"),
     Series("ready", "gauge", "1 while the server takes requests, 0 while it drains or its storage is away"),
     Series("http_requests", "counter", "HTTP requests that were answered, by status", "status"),
     Series("connections_opened", "counter", "WebSocket connections that were accepted"),
@@ -47,6 +48,9 @@ SERIES: tuple[Series, ...] = (
     Series("fell_behind", "counter", "Times a live subscription began to lag"),
     Series("cold_reads", "counter", "Reads of the storage for subscribers below the tail"),
     Series("cold_reads_failed", "counter", "Such reads that failed"),
+    Series("cleaned_up", "counter", "What clean-up took away: expired records, values, tombstones", "what"),
+    Series("reclaimed_bytes", "counter", "Bytes that were given back to the medium, about"),
+    Series("upkeep_failures", "counter", "Runs of the upkeep of a store that failed"),
     Series("commit_seconds", "histogram", "Time from the start of an append to its durability"),
     Series("commit_ops", "histogram", "Ops that one append carried"),
 )
@@ -89,6 +93,9 @@ class Counts:
     fell_behind: int = 0
     cold_reads: int = 0
     cold_reads_failed: int = 0
+    cleaned_up: Counter[str] = field(default_factory=Counter)
+    reclaimed_bytes: int = 0
+    upkeep_failures: int = 0
     commit_seconds: Histogram = field(
         default_factory=lambda: Histogram((0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5))
     )
@@ -104,6 +111,7 @@ class Gauges:
     waiting: int
     stores: int
     unsent_bytes: int
+    upkeep: dict[str, int]
     ready: bool
 
 

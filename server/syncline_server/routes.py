@@ -15,6 +15,7 @@ from .http.backups import BACKUPS
 from .http.call import Api
 from .http.changes import CHANGES
 from .http.console import console_operations
+from .http.diff import DIFF
 from .http.documents import DOCUMENTS
 from .http.openapi import openapi_document
 from .http.operation import Operation
@@ -22,6 +23,7 @@ from .http.records import RECORDS
 from .http.route import ExceptionHandler, exception_handlers_of, route_of
 from .http.status import STATUS
 from .http.stores import STORES
+from .http.upkeep import UPKEEP
 from .http.walk import WALK
 from .http.writes import WRITES
 from .hub import Hub
@@ -33,7 +35,7 @@ __all__ = ["OPERATIONS", "exception_handlers", "http_routes"]
 
 #: Everything that can be asked for by HTTP.
 OPERATIONS: tuple[Operation, ...] = (
-    *STATUS, *DOCUMENTS, *STORES, *RECORDS, *WALK, *WRITES, *CHANGES, *BACKUPS, *ACCOUNTS
+    *STATUS, *DOCUMENTS, *STORES, *UPKEEP, *RECORDS, *WALK, *DIFF, *WRITES, *CHANGES, *BACKUPS, *ACCOUNTS
 )  # fmt: skip
 
 #: Users and addresses whose requests are counted, each in about 200 bytes.

@@ -35,6 +35,7 @@ class Action(Enum):
     WRITE = "write to a store"
     CREATE = "create a store"
     SHARE = "say who may use a store"
+    CONFIGURE = "say how a store is kept, and clean it up"
     DROP = "drop a store"
 
 
@@ -102,7 +103,8 @@ class Authority:
             _require(principal, rights.may_write)
         elif action is Action.SHARE:
             _require(principal, rights.is_owner)
-        elif action is Action.DROP:
+        elif action in (Action.CONFIGURE, Action.DROP):
+            # An age in the settings deletes records, as a drop does.
             _require(principal, rights.is_owner and rights.may_write)
 
     def _may_create(self, principal: Principal) -> bool:

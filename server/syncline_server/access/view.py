@@ -12,6 +12,7 @@ from hashlib import blake2b
 import msgspec
 
 from syncline_protocol.codec import without_author
+from syncline_server.storage.selection import Selector
 
 __all__ = ["FULL", "View", "key_of"]
 
@@ -58,6 +59,11 @@ class View(msgspec.Struct, frozen=True, dict=True):
             return None
         # As JSON, so that no prefix can pass for two of another view.
         return blake2b(msgspec.json.encode(self.prefixes), digest_size=6).hexdigest()
+
+    @cached_property
+    def selectors(self) -> tuple[Selector, ...]:
+        """What storages are asked for; none of them: everything."""
+        return tuple([Selector(prefix) for prefix in self.prefixes])
 
     def shows(self, key: str) -> bool:
         """Return whether a record of this key is seen."""

@@ -21,20 +21,26 @@ __all__ = [
     "Bookmark",
     "CaughtUpEvent",
     "ChangesPage",
+    "DiffChange",
+    "DiffPage",
     "EndedEvent",
+    "FloorsBody",
     "Live",
     "Problem",
     "Ready",
     "RecordBody",
     "RecordsPage",
     "ServerBody",
+    "SizesBody",
     "StoreBody",
     "StoresBody",
     "WriteBody",
     "WriteDone",
     "WroteRecord",
     "digest_of",
+    "floors_of",
     "record_text",
+    "sizes_of",
     "store_body",
 ]
 
@@ -79,10 +85,29 @@ class ServerBody(_Body, frozen=True):
     limits: Limits
 
 
+class FloorsBody(_Body, frozen=True):
+    """How far clean-up has come: of every position from `history` on all records can be read, and every DELETE above
+    `tombstones` is there.
+    """
+
+    history: WireSeq
+    tombstones: WireSeq
+
+
+class SizesBody(_Body, frozen=True):
+    """How large a store is: the bytes of its live records, what of deleted ones is still there, and the DELETEs."""
+
+    live_bytes: Count
+    dead_values: Count
+    dead_bytes: Count
+    tombstones: Count
+
+
 class StoreBody(_Body, frozen=True):
     """A store. `count` and `digest` are of the live records at `head`, whose seq is `seq`.
 
-    `role` is what whoever asks is there, where one has to log in; grants may narrow it.
+    `role` is what whoever asks is there, where one has to log in; grants may narrow it. `owners` is there for owners
+    and administrators, `sizes` for who sees the whole store. `indexes` are their names.
     """
 
     name: str
@@ -94,6 +119,11 @@ class StoreBody(_Body, frozen=True):
     digest: Digest
     lineage: str
     role: Role | msgspec.UnsetType = msgspec.UNSET
+    description: str = ""
+    indexes: tuple[str, ...] = ()
+    floors: FloorsBody | msgspec.UnsetType = msgspec.UNSET
+    sizes: SizesBody | msgspec.UnsetType = msgspec.UNSET
+    owners: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class StoresBody(_Body, frozen=True):
@@ -118,6 +148,29 @@ class RecordsPage(_Body, frozen=True):
     records: tuple[RecordBody, ...]
     at: Cursor
     next: str | None
+
+
+class DiffChange(_Body, frozen=True):
+    """A change between two positions: an ADD of a record that lives at the later one, or a DELETE of one that lived at
+    the earlier one, which is `old` where its value is still there.
+    """
+
+    seq: WireSeq
+    op: Literal["ADD", "DELETE"]
+    key: str
+    time: Milliseconds
+    value: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    by: str | msgspec.UnsetType = msgspec.UNSET
+    old: RecordBody | msgspec.UnsetType = msgspec.UNSET
+
+
+class DiffPage(_Body, frozen=True):
+    """What changed in the interval (from, to], in the order of the log."""
+
+    from_: Cursor = msgspec.field(name="from")
+    to: Cursor = msgspec.field()
+    changes: tuple[DiffChange, ...] = msgspec.field()
+    next: str | None = msgspec.field()
 
 
 class WroteRecord(_Body, frozen=True):
@@ -207,7 +260,12 @@ class Ready(_Body, frozen=True):
     reasons: tuple[str, ...]
 
 
-def store_body(info: StoreInfo, view: str | None = None, role: Role | msgspec.UnsetType = msgspec.UNSET) -> StoreBody:
+def store_body(
+    info: StoreInfo,
+    view: str | None = None,
+    role: Role | msgspec.UnsetType = msgspec.UNSET,
+    owners: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET,
+) -> StoreBody:
     """Return a store as the routes show it; `view` is the token of the view in which its head is a cursor."""
     head = info.head
     return StoreBody(
@@ -220,7 +278,24 @@ def store_body(info: StoreInfo, view: str | None = None, role: Role | msgspec.Un
         digest_of(head),
         head.lineage.to_text(),
         role,
+        info.settings.description,
+        tuple([index.spec.name for index in info.indexes]),
+        floors_of(info),
+        # What others keep is not told to who sees a part.
+        sizes_of(info) if view is None else msgspec.UNSET,
+        owners,
     )
+
+
+def floors_of(info: StoreInfo) -> FloorsBody:
+    """Return how far clean-up has come."""
+    return FloorsBody(info.floors.history, info.floors.tombstones)
+
+
+def sizes_of(info: StoreInfo) -> SizesBody:
+    """Return how large a store is."""
+    sizes = info.sizes
+    return SizesBody(sizes.live_bytes, sizes.dead_values, sizes.dead_bytes, sizes.tombstones)
 
 
 def digest_of(head: Head) -> str:

@@ -9,10 +9,12 @@ from starlette.responses import Response
 from syncline_protocol.cursor import Cursor
 from syncline_protocol.transaction import Op, Transaction, make_op
 from syncline_server.access.authority import Action
+from syncline_server.storage.base import Record
 
 from .bodies import RecordBody, WroteRecord, record_text
 from .call import Call, json_response
-from .operation import JSON, Answer, Header, Operation, RequestBody
+from .operation import JSON, Answer, Header, Operation, Parameter, RequestBody
+from .positions import position_of
 from .problem import Refusal
 from .writes import WRITE_REFUSALS, commit
 
@@ -41,7 +43,7 @@ async def _post(call: Call) -> Response:
 async def _get(call: Call) -> Response:
     store, key = call.store, call.key
     view = call.view(store)
-    record = await call.hub.storage.get(store, key)
+    record = await _record(call, store, key)
     if record is None or not view.shows(key):
         raise _unknown()
     (text,) = view.texts([record.text])
@@ -50,6 +52,16 @@ async def _get(call: Call) -> Response:
     if call.has_etag(etag):
         return Response(status_code=304, headers={"ETag": etag, "Cache-Control": "no-cache"})
     return json_response(record_text(text), headers={"ETag": etag})
+
+
+async def _record(call: Call, store: str, key: str) -> Record | None:
+    """Return the record that lives now, or lived at the position that is asked for."""
+    storage, text = call.hub.storage, call.text("at")
+    if text is None:
+        return await storage.get(store, key)
+    at = await position_of(storage, await storage.info(store), text)
+    # The floor is compared in the read itself, so no pin is needed.
+    return await storage.get(store, key, at)
 
 
 async def _delete(call: Call) -> Response:
@@ -151,8 +163,9 @@ RECORDS: tuple[Operation, ...] = (
         method="GET",
         path=_ONE,
         handler=_get,
-        summary="Get a live record",
+        summary="Get a live record, or one that lived at a position of the past",
         action=Action.READ,
+        parameters=(Parameter("at", "a position: a cursor, a seq, or a time of RFC 3339; by default now"),),
         headers=(Header("If-None-Match", "ETag of the record that the client has"),),
         answers=(
             Answer(200, "the record", {JSON: (RecordBody,)}, {"ETag": "names this record"}),
@@ -164,6 +177,10 @@ RECORDS: tuple[Operation, ...] = (
             "key_invalid",
             "too_large",
             "record_unknown",
+            "unknown_parameter",
+            "cursor_invalid",
+            "cursor_lost",
+            "history_gone",
             "storage_unavailable",
         ),
     ),

@@ -4,6 +4,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
+import msgspec
 from starlette.responses import Response
 
 from syncline_server.access.authority import Action
@@ -29,13 +30,26 @@ async def _list(call: Call) -> Response:
 
 async def _body(call: Call, info: StoreInfo, view: View) -> StoreBody:
     """Return what is told of a store: its count and digest are of what is seen of it."""
-    role = call.rights(info.name).role
+    role, owners = call.rights(info.name).role, _owners(call, info.name)
     if view.is_whole:
-        return store_body(info, role=role)
+        return store_body(info, None, role, owners)
     head = info.head
-    summary = await call.hub.storage.summary(info.name, view.prefixes, head.seq)
+    summary = await call.hub.storage.summary(info.name, view.selectors, head.seq)
     info = replace(info, head=replace(head, count=summary.count, digest=summary.digest))
-    return store_body(info, view.token, role)
+    return store_body(info, view.token, role, owners)
+
+
+def _owners(call: Call, store: str) -> tuple[str, ...] | msgspec.UnsetType:
+    """Return who owns a store, as grants name them, to those who say who may use it."""
+    if call.principal.kind == "open" or not call.rights(store).is_owner:
+        return msgspec.UNSET
+    now_ms = call.hub.now_ms()
+    owners = [
+        grant.to
+        for grant in call.accounts.directory.registry.grants_covering(store)
+        if grant.role == "owner" and (grant.expires_ms is None or grant.expires_ms > now_ms)
+    ]
+    return tuple(sorted(set(owners)))
 
 
 async def _create(call: Call) -> Response:
@@ -56,7 +70,7 @@ async def _create(call: Call) -> Response:
         return call.rights(store)
 
     info = await create_owned(call.hub, call.accounts, store, principal, call.visitor.address, allowed)
-    return json_response(store_body(info, role="owner"), 201)
+    return json_response(store_body(info, None, "owner", _owners(call, store)), 201)
 
 
 async def _info(call: Call) -> Response:

@@ -7,7 +7,7 @@ client that reads nothing is dropped after the stall timeout, as on the WebSocke
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from functools import partial
 from typing import cast
 
@@ -144,6 +144,7 @@ class Stream(Response):
         source: yields the pieces; it waits only by the `Wait` that it is given. If the storage fails in it, the
             answer is broken off, so that it cannot be taken for a whole one.
         view: what it shows of the store of the path; once that may not be shown any more it is broken off too.
+        within: what is entered before the answer begins, and left when it is over; what it raises is the answer.
 
     Raises:
         Refusal: `overloaded`, if there is no room for another.
@@ -156,19 +157,21 @@ class Stream(Response):
         media_type: str,
         headers: dict[str, str],
         view: View | None = None,
+        within: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
     ) -> None:
         # Once the answer has begun it cannot be refused any more.
         _seat(call).leave()
         self._call = call
         self._view = view
         self._source = source
+        self._within = within
         self.status_code = 200
         self.media_type = media_type
         self.background = None
         self.init_headers({"Cache-Control": "no-store", "X-Accel-Buffering": "no", **headers})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with waiting(self._call, self._view, receive) as wait:
+        async with self._within(), waiting(self._call, self._view, receive) as wait:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             whole = scope["method"] == "HEAD" or await self._send_all(wait, send)
         if whole:

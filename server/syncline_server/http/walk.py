@@ -1,7 +1,8 @@
 """All live records of a store at one position, over HTTP: in pages, or as one stream of NDJSON.
 
-The walk is pinned to the head that it begins at, so the records are those of exactly this position, and a reader that
-follows the store from there misses nothing.
+The walk is pinned to the head that it begins at, or to the position of the past that `at` names, so the records are
+those of exactly this position, and a reader that follows the store from there misses nothing. While a stream goes on
+nothing is cleaned up that it has yet to show; pages are asked for one by one, so one of them may come too late.
 """
 
 from collections.abc import AsyncGenerator
@@ -11,7 +12,7 @@ from starlette.responses import Response
 from syncline_protocol.cursor import Lineage, Seq, parse_cursor
 from syncline_protocol.errors import CursorInvalid
 from syncline_server.access.authority import Action
-from syncline_server.access.view import View, key_of
+from syncline_server.access.view import View
 from syncline_server.feed import Feed
 from syncline_server.hub import Hub
 from syncline_server.storage.base import Row, StoreUnknown
@@ -19,6 +20,7 @@ from syncline_server.storage.base import Row, StoreUnknown
 from .bodies import RecordBody, RecordsPage, record_text
 from .call import Call, json_response
 from .operation import JSON, NDJSON, Answer, Operation, Parameter
+from .positions import past, position_of
 from .problem import Refusal
 from .stream import Stream, Wait
 
@@ -35,25 +37,37 @@ async def _records(call: Call) -> Response:
         return json_response(await _page(call, feed, view))
     if call.given("limit") or call.given("page"):
         raise Refusal("bad_message", "limit and page belong to pages, not to streams")
-    head = feed.tail.head
+    # Where it begins is asked for before it is written down: a position that is not there is no export.
+    at = await _begin(call, feed)
     if call.principal.name is not None:
         # What anybody may read is nobody's secret; and whoever has no name could fill the log.
         await call.accounts.note("store.export", call.principal, feed.store, call.visitor.address)
 
     async def lines(wait: Wait) -> AsyncGenerator[bytes, None]:
         after = Seq(0)
-        while after < head.seq:
-            after, rows = await _read(call.hub, feed, after, head.seq)
+        while after < at:
+            after, rows = await _read(call.hub, feed, after, at, view)
             texts = view.texts([row.text for row in rows])
             if texts:
                 yield b"".join([record_text(text) + b"\n" for text in texts])
 
-    return Stream(call, lines, NDJSON, {"Syncline-Cursor": head.lineage.cursor(head.seq, view.token)}, view)
+    headers: dict[str, str] = {"Syncline-Cursor": feed.tail.head.lineage.cursor(at, view.token)}
+    return Stream(call, lines, NDJSON, headers, view, lambda: past(call.hub, feed.store, held=at, whole=at))
 
 
-async def _read(hub: Hub, feed: Feed, after: Seq, upto: Seq) -> tuple[Seq, tuple[Row, ...]]:
+async def _begin(call: Call, feed: Feed) -> Seq:
+    """Return the position that is asked for. Raises Refusal or HistoryGone if it is not there."""
+    text = call.text("at")
+    if text is None:
+        return feed.tail.head.seq
+    at = await position_of(call.hub.storage, await call.hub.storage.info(feed.store), text)
+    async with past(call.hub, feed.store, held=at, whole=at):
+        return at
+
+
+async def _read(hub: Hub, feed: Feed, after: Seq, upto: Seq, view: View) -> tuple[Seq, tuple[Row, ...]]:
     """Return the next piece of the walk. Raises StoreUnknown, also if the store was made anew meanwhile."""
-    chunk = await hub.storage.read(feed.store, after, upto, records_only=True)
+    chunk = await hub.storage.read(feed.store, after, upto, deletes_to=Seq(0), selectors=view.selectors)
     if feed.ended:
         raise StoreUnknown(feed.store)
     return chunk.to, chunk.rows
@@ -63,24 +77,29 @@ async def _read(hub: Hub, feed: Feed, after: Seq, upto: Seq) -> tuple[Seq, tuple
 
 
 async def _page(call: Call, feed: Feed, view: View) -> bytes:
-    limit = int(call.number("limit"))
-    lineage = feed.tail.head.lineage
+    head = feed.tail.head
     token = call.text("page")
-    head = feed.tail.head.seq
-    after, upto = (Seq(0), head) if token is None else _resumed(token, lineage, head, view)
+    after, upto = (Seq(0), await _begin(call, feed)) if token is None else _resumed(token, head.lineage, head.seq, view)
+    async with past(call.hub, feed.store, held=upto, whole=upto):
+        after, records = await _page_of(call, feed, view, after, upto)
+    at = feed.tail.head.lineage.cursor(upto, view.token).encode()
+    following = b'"%d-%b"' % (after, at) if after < upto else b"null"
+    return b'{"records":[%b],"at":"%b","next":%b}' % (b",".join(records), at, following)
+
+
+async def _page_of(call: Call, feed: Feed, view: View, after: Seq, upto: Seq) -> tuple[Seq, list[bytes]]:
+    """Return the records of a page, and how far it comes."""
+    limit = int(call.number("limit"))
     records: list[bytes] = []
     size = 0
     while after < upto and len(records) < limit and size < _PAGE_BYTES:
-        after, rows = await _read(call.hub, feed, after, upto)
-        seen = [row for row in rows if view.shows(key_of(row.text))] if not view.is_whole else rows
-        if len(seen) > limit - len(records):
-            seen = seen[: limit - len(records)]
-            after = seen[-1].seq
-        records += [record_text(text) for text in view.texts([row.text for row in seen])]
-        size += sum([len(row.text) for row in seen])
-    at = lineage.cursor(upto, view.token).encode()
-    following = b'"%d-%b"' % (after, at) if after < upto else b"null"
-    return b'{"records":[%b],"at":"%b","next":%b}' % (b",".join(records), at, following)
+        after, rows = await _read(call.hub, feed, after, upto, view)
+        if len(rows) > limit - len(records):
+            rows = rows[: limit - len(records)]
+            after = rows[-1].seq
+        records += [record_text(text) for text in view.texts([row.text for row in rows])]
+        size += sum([len(row.text) for row in rows])
+    return after, records
 
 
 def _resumed(token: str, lineage: Lineage, head: Seq, view: View) -> tuple[Seq, Seq]:
@@ -111,9 +130,11 @@ WALK: tuple[Operation, ...] = (
         action=Action.READ,
         description=(
             "JSON is a page; the page after it is asked for with `page`, and all of them are of the position `at`. "
-            "`Accept: application/x-ndjson` asks for all records as one stream, a line each."
+            "`Accept: application/x-ndjson` asks for all records as one stream, a line each. With `at` they are those "
+            "that lived at a position of the past, as far back as the store keeps its history."
         ),
         parameters=(
+            Parameter("at", "a position of the past: a cursor, a seq, or a time of RFC 3339; by default now"),
             Parameter("limit", "how many records a page has at most", "integer", 1000, 1, 10_000),
             Parameter("page", "`next` of the page before"),
         ),
@@ -130,6 +151,7 @@ WALK: tuple[Operation, ...] = (
             "store_unknown",
             "cursor_invalid",
             "cursor_lost",
+            "history_gone",
             "unknown_parameter",
             "bad_message",
             "overloaded",
