@@ -1,4 +1,4 @@
-"""`syncline dump`: all live records of a store, as they are at one position.
+"""`syncline dump`: all live records of a store, as they are at one position; with `--all` those of every store.
 
 A line is exactly `{"key":…,"value":…}` with the value's own text, which is what `load` takes. A file appears under its
 name only when it is whole.
@@ -11,6 +11,7 @@ from typing import BinaryIO
 import click
 import msgspec
 
+from .dump_all import dump_all
 from .frame import notice, run
 from .server import Server, server_options
 from .whole_file import whole_file
@@ -21,13 +22,24 @@ _FLUSH_BYTES = 256 * 1024
 
 
 @click.command()
-@click.argument("store")
+@click.argument("store", required=False)
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file, or not at all."
+    "-o", "--output", type=click.Path(path_type=Path), help="Write to this file, or not at all; with --all a directory."
 )
+@click.option("--all", "is_all", is_flag=True, help="Every store, with its settings and indexes, into a directory.")
 @server_options
-def dump(server: Server, store: str, output: Path | None) -> None:
-    """Write the live records of a store as NDJSON, for `load` or any other program."""
+def dump(server: Server, store: str | None, output: Path | None, is_all: bool) -> None:
+    """Write the live records of a store as NDJSON, for `load` or any other program.
+
+    With --all, a dump that was interrupted goes on where it stopped when it is run again. Accounts are not in it.
+    """
+    if is_all == (store is not None):
+        raise click.UsageError("name a store, or say --all")
+    if store is None:
+        if output is None:
+            raise click.UsageError("--all needs -o with a directory")
+        run(dump_all(server, output))
+        return
     if output is None:
         stdout = sys.stdout.buffer
         count, cursor = run(_dump(server, store, stdout))

@@ -1,4 +1,4 @@
-"""`syncline load`: add records from NDJSON, many at a time.
+"""`syncline load`: add records from NDJSON, many at a time; with `--all` a whole dump (`load_all`).
 
 Each line is `{"key":…,"value":…}`. The key makes it safe to run again: what is there already is not added twice, so
 after an interruption or an error the same command goes on. A server that restarts meanwhile is waited for.
@@ -7,8 +7,10 @@ after an interruption or an error the same command goes on. A server that restar
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 import click
@@ -21,7 +23,7 @@ from syncline.value import Json
 from .frame import INTERRUPTED, REFUSED, Stop, connected, notice, run
 from .server import Server, server_options
 
-__all__ = ["load"]
+__all__ = ["Tally", "add_lines", "load"]
 
 #: So many adds are under way at once: enough to fill the server's commits, little enough to say where it stopped.
 _IN_FLIGHT = 256
@@ -43,7 +45,7 @@ _decode_line = msgspec.json.Decoder(_Line).decode
 
 
 @dataclass
-class _Tally:
+class Tally:
     """What became of the lines so far."""
 
     added: int = 0
@@ -62,26 +64,45 @@ class _Tally:
 
 @click.command()
 @click.argument("store")
-@click.argument("file", type=click.File("rb"))
+@click.argument("file", type=click.File("rb"), required=False)
+@click.option(
+    "--all", "is_all", is_flag=True, help="Load the directory that `dump --all` wrote: syncline load --all DIR."
+)
 @server_options
-def load(server: Server, store: str, file: BinaryIO) -> None:
+def load(server: Server, store: str, file: BinaryIO | None, is_all: bool) -> None:
     """Add the records of FILE to a store; - is stdin.
 
     FILE has a line {"key":…,"value":…} for each record, as `dump` writes it. The store is created if it is missing.
     What is there already is left alone, so a load that was interrupted is simply run again. A line whose key holds
     another value is reported and counted as a conflict. A line that is wrong ends the load.
     """
-    tally = _Tally()
+    if is_all == (file is not None):
+        raise click.UsageError("name a store and a file, or say --all and a directory")
+    tally = Tally()
+    if file is None:
+        from .load_all import load_all  # which is made of what is here
+
+        with _telling(tally):
+            run(load_all(server, Path(store), tally))
+        return
     size = _size_of(file)
-    with click.progressbar(
-        length=size or 1, label=f"loading {store}", hidden=not size or not sys.stderr.isatty(), file=sys.stderr
-    ) as bar:
-        try:
-            run(_load(server, store, file, tally, bar.update))
-        except SystemExit as end:
-            # What was loaded is loaded, however it ended.
-            notice(f"{tally}{'; run it again to go on' if end.code == INTERRUPTED else ''}")
-            raise
+    with (
+        _telling(tally),
+        click.progressbar(
+            length=size or 1, label=f"loading {store}", hidden=not size or not sys.stderr.isatty(), file=sys.stderr
+        ) as bar,
+    ):
+        run(_load(server, store, file, tally, bar.update))
+
+
+@contextmanager
+def _telling(tally: Tally) -> Iterator[None]:
+    """Say at the end what was loaded, however that comes: it is loaded."""
+    try:
+        yield
+    except SystemExit as end:
+        notice(f"{tally}{'; run it again to go on' if end.code == INTERRUPTED else ''}")
+        raise
     notice(str(tally))
     if tally.conflicts:
         sys.exit(REFUSED)
@@ -95,19 +116,19 @@ def _size_of(file: BinaryIO) -> int | None:
         return None
 
 
-async def _load(server: Server, store: str, file: BinaryIO, tally: _Tally, progressed: Callable[[int], None]) -> None:
+async def _load(server: Server, store: str, file: BinaryIO, tally: Tally, progressed: Callable[[int], None]) -> None:
     async with server.http() as http:
         _, is_new = await http.create_store(store)
     if is_new:
         notice(f"created the store {store}")
     async with connected(server) as client:
-        faults = await _add_lines(client, store, file, tally, progressed)
+        faults = await add_lines(client, store, file, tally, progressed)
     if faults:
         raise faults[0]
 
 
-async def _add_lines(
-    client: Client, store: str, file: BinaryIO, tally: _Tally, progressed: Callable[[int], None]
+async def add_lines(
+    client: Client, store: str, file: BinaryIO, tally: Tally, progressed: Callable[[int], None]
 ) -> list[Stop | SynclineError]:
     """Add line after line, up to the first fault. What is under way by then is waited for, so the tally is true."""
     faults: list[Stop | SynclineError] = []
@@ -134,7 +155,7 @@ async def _add_lines(
     return faults
 
 
-async def _add(client: Client, store: str, record: _Line, where: str, tally: _Tally) -> None:
+async def _add(client: Client, store: str, record: _Line, where: str, tally: Tally) -> None:
     try:
         written = await client.add(store, Json(bytes(record.value).decode()), record.key)
     except WriteRefused as error:
