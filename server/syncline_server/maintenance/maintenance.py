@@ -103,7 +103,8 @@ class Maintenance:
             if state.phase is Phase.FAILED and not is_time:
                 continue
             if by_age or (self.every_s and is_time):
-                await asyncio.wait([self._start(info, compacts=bool(self.every_s) and is_time, is_asked=False)])
+                self._start(info, compacts=bool(self.every_s) and is_time, is_asked=False)
+                await self.settled(info.name)
 
     def _forget(self, there: dict[str, str]) -> None:
         for name, state in list(self._states.items()):
@@ -121,6 +122,11 @@ class Maintenance:
         info = await self._engine.storage.info(store)
         self._start(info, compacts=True, is_asked=True)
         return self.state(info)
+
+    async def settled(self, store: str) -> None:
+        """Return when no run of a store is under way."""
+        while (run := self._runs.get(store)) is not None:
+            await asyncio.wait([run])
 
     async def estimate(self, store: str) -> Compacted:
         """Return what `compact` would drop. Raises StorageError."""
@@ -157,15 +163,15 @@ class Maintenance:
 
     # --- one run ---
 
-    def _start(self, info: StoreInfo, *, compacts: bool, is_asked: bool) -> "asyncio.Task[None]":
-        run = self._runs.get(info.name)
-        if run is None:
-            state = self.state(info)
-            state.progress = Progress(self._engine.now_ms())
-            work = self._keep(info, state, state.progress, compacts=compacts, is_asked=is_asked)
-            run = self._runs[info.name] = asyncio.get_running_loop().create_task(work, name=f"upkeep of {info.name}")
-            run.add_done_callback(lambda _: self._runs.pop(info.name))
-        return run
+    def _start(self, info: StoreInfo, *, compacts: bool, is_asked: bool) -> None:
+        """Begin a run, unless one is under way."""
+        if info.name in self._runs:
+            return
+        state = self.state(info)
+        state.progress = Progress(self._engine.now_ms())
+        work = self._keep(info, state, state.progress, compacts=compacts, is_asked=is_asked)
+        run = self._runs[info.name] = asyncio.get_running_loop().create_task(work, name=f"upkeep of {info.name}")
+        run.add_done_callback(lambda _: self._runs.pop(info.name))
 
     async def _keep(
         self, info: StoreInfo, state: StoreState, progress: Progress, *, compacts: bool, is_asked: bool
