@@ -46,6 +46,20 @@ getStore              | .   sto 200 200 200 200 200 200 200 200 exp .   200 sto 
 getStore hidden       | .   sto sto sto sto sto sto sto sto 200 exp .   sto sto sto sto
 getStore public       | 200 200 200 200 200 200 200 200 200 200 exp .   200 sto 200 sto
 getStore system       | nam nam nam nam nam nam nam nam nam nam exp .   nam nam nam nam
+getStoreSettings      | .   sto 200 200 200 200 200 200 200 200 exp .   200 sto sto 200
+getStoreSettings hidden| .   sto sto sto sto sto sto sto sto 200 exp .   sto sto sto sto
+putStoreSettings      | .   sto no  no  no  no  no  no  200 200 exp .   no  sto sto 200
+putStoreSettings hidden| .   sto sto sto sto sto sto sto sto 200 exp .   sto sto sto sto
+putStoreSettings public| .   no  no  no  no  no  no  no  no  200 exp .   no  sto no  sto
+putStoreSettings system| nam nam nam nam nam nam nam nam nam nam exp .   nam nam nam nam
+getStoreStats         | .   sto 200 200 200 200 200 no  200 200 exp .   200 sto sto 200
+getStoreStats hidden  | .   sto sto sto sto sto sto sto sto 200 exp .   sto sto sto sto
+getStoreStats public  | 200 200 200 200 200 200 200 200 200 200 exp .   200 sto 200 sto
+compactStore          | .   sto no  no  no  no  no  no  202 202 exp .   no  sto sto 202
+compactStore dry      | .   sto no  no  no  no  no  no  200 200 exp .   no  sto sto 200
+compactStore hidden   | .   sto sto sto sto sto sto sto sto 202 exp .   sto sto sto sto
+compactStore public   | .   no  no  no  no  no  no  no  no  202 exp .   no  sto no  sto
+compactStore system   | nam nam nam nam nam nam nam nam nam nam exp .   nam nam nam nam
 dropStore             | .   sto no  no  no  no  no  no  200 200 exp .   no  sto sto 200
 dropStore hidden      | .   sto sto sto sto sto sto sto sto 200 exp .   sto sto sto sto
 dropStore public      | .   no  no  no  no  no  no  no  no  200 exp .   no  sto no  sto
@@ -60,6 +74,8 @@ putRecord hidden      | .   sto sto sto sto sto sto sto sto 201 exp .   sto sto 
 putRecord system      | nam nam nam nam nam nam nam nam nam nam exp .   nam nam nam nam
 getRecord             | .   sto 200 200 200 200 200 rec 200 200 exp .   200 sto sto 200
 getRecord v/1         | .   sto 200 200 200 200 200 200 200 200 exp .   200 sto sto 200
+getRecord of the past | .   sto 200 200 200 200 200 200 200 200 exp .   200 sto sto 200
+getRecord a/1 of the past| .   sto 200 200 200 200 200 rec 200 200 exp .   200 sto sto 200
 getRecord hidden      | .   sto sto sto sto sto sto sto sto 200 exp .   sto sto sto sto
 deleteRecord          | .   sto no  200 no  no  no  no  200 200 exp .   no  sto sto 200
 deleteRecord k/1      | .   sto no  200 no  no  200 no  200 200 exp .   no  sto sto 200
@@ -69,6 +85,11 @@ deleteRecord none     | .   sto no  rec no  rec no  no  rec rec exp .   no  sto 
 deleteRecord hidden   | .   sto sto sto sto sto sto sto sto 200 exp .   sto sto sto sto
 listRecords           | .   sto 200 200 200 200 200 200 200 200 exp .   200 sto sto 200
 listRecords lines     | .   sto 200 200 200 200 200 200 200 200 exp .   200 sto sto 200
+listRecords of the past| .   sto 200 200 200 200 200 200 200 200 exp .   200 sto sto 200
+listRecords of the hidden past| .   sto sto sto sto sto sto sto sto 200 exp .   sto sto sto sto
+getDiff               | .   sto 200 200 200 200 200 200 200 200 exp .   200 sto sto 200
+getDiff lines         | .   sto 200 200 200 200 200 200 200 200 exp .   200 sto sto 200
+getDiff hidden        | .   sto sto sto sto sto sto sto sto 200 exp .   sto sto sto sto
 listRecords hidden    | .   sto sto sto sto sto sto sto sto 200 exp .   sto sto sto sto
 write                 | .   sto no  200 200 200 no  200 200 200 exp .   no  sto sto 200
 write both            | .   sto no  200 no  no  no  no  200 200 exp .   no  sto sto 200
