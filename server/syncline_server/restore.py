@@ -159,16 +159,7 @@ def _keep_aside(path: str, now_ms: int) -> str | None:
     while os.path.lexists(aside):
         number += 1
         aside = f"{path}.before-{stamp}-{number}"
-    try:
-        _fold_wal(path)
-    except sqlite3.OperationalError:
-        # Another program has it.
-        raise
-    except sqlite3.Error:
-        # It is damaged, which may be why a backup is restored. What belongs to it goes aside as it is.
-        for ending in _BESIDE:
-            if os.path.exists(path + ending):
-                os.rename(path + ending, aside + ending)
+    _fold_or_keep(path, aside)
     try:
         os.link(path, aside)
     except OSError:
@@ -176,6 +167,28 @@ def _keep_aside(path: str, now_ms: int) -> str | None:
         shutil.copy2(path, aside)
     flush_directory(path)
     return aside
+
+
+def _fold_or_keep(path: str, aside: str) -> None:
+    """Take the WAL of the old file into it; of a damaged one, which may be why a backup is restored, keep both."""
+    beside = [ending for ending in _BESIDE if os.path.exists(path + ending)]
+    # SQLite removes a WAL that it can make nothing of.
+    for ending in beside:
+        shutil.copy2(path + ending, aside + ending)
+    try:
+        _fold_wal(path)
+    except sqlite3.OperationalError:
+        # Another program has it.
+        for ending in beside:
+            os.unlink(aside + ending)
+        raise
+    except sqlite3.Error:
+        for ending in beside:
+            with suppress(FileNotFoundError):
+                os.unlink(path + ending)
+    else:
+        for ending in beside:
+            os.unlink(aside + ending)
 
 
 def _fold_wal(path: str) -> None:
