@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
 from syncline_protocol.cursor import Seq
+from syncline_protocol.seq_set import SeqSet
 from syncline_protocol.messages import Hello
 from syncline_protocol.server import ServerSession
 from syncline_protocol.transaction import Transaction
@@ -43,6 +44,7 @@ from syncline_server.log import Log, get_log
 from syncline_server.settings import Settings
 from syncline_server.storage.base import Appended, Chunk, Record, Row, Storage, StoreInfo, Summary
 from syncline_server.storage.memory import MemoryStorage
+from syncline_server.storage.selection import Selector
 from tests.support.engine import Peer, TestClock
 
 from .office import Office
@@ -93,20 +95,30 @@ class HeldStorage(MemoryStorage):
     async def info(self, store: str) -> StoreInfo:
         return await self._passed("info", store, await super().info(store))
 
-    async def read(self, store: str, after: Seq, upto: Seq, *, records_only: bool = False) -> Chunk:
-        return await self._passed("read", store, await super().read(store, after, upto, records_only=records_only))
+    async def read(
+        self,
+        store: str,
+        after: Seq,
+        upto: Seq,
+        *,
+        deletes_to: Seq | None = None,
+        selectors: Sequence[Selector] = (),
+    ) -> Chunk:
+        return await self._passed(
+            "read", store, await super().read(store, after, upto, deletes_to=deletes_to, selectors=selectors)
+        )
 
     async def fetch(self, store: str, ranges: Sequence[tuple[Seq, Seq]], upto: Seq) -> tuple[Row, ...]:
         return await self._passed("fetch", store, await super().fetch(store, ranges, upto))
 
-    async def live_ranges(self, store: str, upto: Seq, prefixes: Sequence[str] = ()) -> list[tuple[Seq, Seq]]:
-        return await self._passed("live_ranges", store, await super().live_ranges(store, upto, prefixes))
+    async def live_set(self, store: str, upto: Seq, selectors: Sequence[Selector] = ()) -> SeqSet:
+        return await self._passed("live_set", store, await super().live_set(store, upto, selectors))
 
-    async def summary(self, store: str, prefixes: Sequence[str], upto: Seq) -> Summary:
-        return await self._passed("summary", store, await super().summary(store, prefixes, upto))
+    async def summary(self, store: str, selectors: Sequence[Selector], upto: Seq) -> Summary:
+        return await self._passed("summary", store, await super().summary(store, selectors, upto))
 
-    async def get(self, store: str, key: str) -> Record | None:
-        return await self._passed("get", store, await super().get(store, key))
+    async def get(self, store: str, key: str, at: Seq | None = None) -> Record | None:
+        return await self._passed("get", store, await super().get(store, key, at))
 
     async def append(self, transactions: Sequence[Transaction], now_ms: int) -> Appended:
         keys = {op.key for transaction in transactions for op in transaction.ops}

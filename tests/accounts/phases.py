@@ -34,13 +34,13 @@ async def _subscription_opens(trial: Trial) -> None:
 
 
 async def _subscription_reconciles(trial: Trial) -> None:
-    trial.hold("live_ranges")
+    trial.hold("live_set")
     trial.is_opening = True
     await trial.subscribe(await _cursor_of_another_view(trial))
     await _until(lambda: trial.storage.waiting > 0)
 
 
-async def _subscription_has_live_ranges(trial: Trial) -> None:
+async def _subscription_has_live_set(trial: Trial) -> None:
     peer = await trial.subscribe(await _cursor_of_another_view(trial))
     await _until(lambda: any(b'"LIVE"' in payload for payload in peer.payloads))
 
@@ -240,7 +240,7 @@ PHASES: dict[str, Phase] = {
     for phase in (
         _subscription_opens,
         _subscription_reconciles,
-        _subscription_has_live_ranges,
+        _subscription_has_live_set,
         _subscription_reads_cold,
         _subscription_is_live,
         _subscription_lags,

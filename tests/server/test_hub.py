@@ -86,7 +86,7 @@ async def test_who_subscribes_while_the_storage_is_opened_anew_is_not_told_that_
         assert isinstance(subscribed, Subscribed)
         reader.take()
         # A rewind has to look at the log, and the feed ends while it does.
-        gate = storage.hold("before_live_ranges")
+        gate = storage.hold("before_live_set")
         ahead = Cursor(subscribed.head.partition(":")[0] + ":9")
         reader.send(Subscribe(1, "notes", ahead, known=subscribed.lineage))
         await settle()

@@ -4,9 +4,8 @@
 contract, and asserts that its parts agree; the fixtures call it for every storage that a test touched.
 """
 
-import itertools
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,14 @@ import msgspec
 from syncline_protocol.codec import decode_change
 from syncline_protocol.cursor import Seq
 from syncline_protocol.digest import digest_term
+from syncline_protocol.index import IndexSet
+from syncline_protocol.seq_set import SeqSet
 from syncline_protocol.transaction import hash_value
-from syncline_server.storage.base import Storage, StoreInfo
+from syncline_server.storage.base import Sizes, Storage, StoreInfo
 from syncline_server.storage.memory import MemoryStorage
 from syncline_server.storage.sqlite import SqliteStorage
+from syncline_server.storage.sqlite_gone import read_gone
+from syncline_server.storage.sqlite_index import decode_terms
 from syncline_server.storage.sqlite_schema import read_stores
 
 __all__ = ["BACKENDS", "Backend", "Fault", "Mint", "check"]
@@ -71,58 +74,90 @@ BACKENDS = [
     Backend("sqlite", lambda path, mint, fault: SqliteStorage(path, mint=mint, fault=fault), fails=True),
 ]
 
-#: seq, last seq of its transaction, partner, text
-_LogRow = tuple[int, int, int | None, bytes]
+#: seq, last seq of its transaction, partner, text, terms of what a DELETE deleted
+_LogRow = tuple[int, int, int | None, bytes, Mapping[str, tuple[bytes, ...]]]
 #: key -> seq of its ADD, of its DELETE, hash, author, size
 _Keys = dict[str, tuple[int, int | None, bytes, str | None, int]]
 #: author -> records, bytes
 _Usage = dict[str, tuple[int, int]]
-_Contents = Iterable[tuple[StoreInfo, list[_LogRow], _Keys, _Usage]]
+#: uid -> term and seq of each row; None: the backend keeps none
+_Indexes = dict[str, set[tuple[bytes, int]]] | None
+
+
+@dataclass
+class _Contents:
+    """What a backend holds of one store; `gone` is None if it keeps no such bits."""
+
+    info: StoreInfo
+    rows: list[_LogRow]
+    keys: _Keys
+    usage: _Usage
+    indexes: _Indexes = None
+    gone: SeqSet | None = None
 
 
 def check(storage: Storage, path: Path) -> int:
     """Assert that every store is sound. Returns how many there are."""
     contents = list(_of_memory(storage) if isinstance(storage, MemoryStorage) else _of_sqlite(path))
-    for info, rows, keys, usage in contents:
-        _check_log(info, rows, keys)
-        _check_usage(keys, usage)
+    for held in contents:
+        _check_log(held)
+        _check_usage(held.keys, held.usage)
+        _check_indexes(held)
+        _check_sizes(held)
     return len(contents)
 
 
-def _of_memory(storage: MemoryStorage) -> _Contents:
+def _of_memory(storage: MemoryStorage) -> Iterable[_Contents]:
     for log in storage._logs.values():
-        rows = [(row.seq, row.last_seq, partner, row.text) for row, partner in zip(log.rows, log.partners, strict=True)]
+        rows = [
+            (row.seq, row.last_seq, log.partners[row.seq], row.text, log.terms.get(row.seq, {}))
+            for row in log.rows.values()
+        ]
         keys: _Keys = {
             key: (used.add_seq, used.delete_seq, used.hash, used.by, used.size) for key, used in log.used.items()
         }
-        yield log.info, [*rows], keys, {author: (usage.records, usage.bytes) for author, usage in log.usage.items()}
+        usage = {author: (usage.records, usage.bytes) for author, usage in log.usage.items()}
+        yield _Contents(log.info, [*rows], keys, usage)
 
 
-def _of_sqlite(path: Path) -> _Contents:
+def _of_sqlite(path: Path) -> Iterable[_Contents]:
     if not path.exists():
         return
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         names = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
         stores = [store for store, _ in read_stores(connection)]
-        of_stores = {f"{kind}_{store}" for kind in ("log", "keys", "usage") for store in stores}
-        assert names - {"meta", "stores", "lineage", "sqlite_sequence"} == of_stores
+        of_stores = {f"{kind}_{store}" for kind in ("log", "keys", "usage", "gone") for store in stores}
+        tables = dict(connection.execute("SELECT uid, id FROM indexes"))
+        of_stores |= {f"index_{id_}" for id_ in tables.values()}
+        garbage = {name for (name,) in connection.execute("SELECT name FROM garbage")}
+        assert names - {"meta", "stores", "lineage", "indexes", "garbage", "sqlite_sequence"} == of_stores | garbage
         for store, info in read_stores(connection):
             rows = connection.execute(
-                f"SELECT seq, last_seq, partner, CAST(change AS BLOB) FROM log_{store} ORDER BY seq"
+                f"SELECT seq, last_seq, partner, CAST(change AS BLOB), terms FROM log_{store} ORDER BY seq"
             ).fetchall()
             keys = connection.execute(
                 f"SELECT key, add_seq, delete_seq, hash, author, size FROM keys_{store}"
             ).fetchall()
             usage = connection.execute(f"SELECT author, records, bytes FROM usage_{store}").fetchall()
-            yield info, rows, {row[0]: row[1:] for row in keys}, {row[0]: row[1:] for row in usage}
+            yield _Contents(
+                info,
+                [(*row[:4], {} if row[4] is None else decode_terms(row[4])) for row in rows],
+                {row[0]: row[1:] for row in keys},
+                {row[0]: row[1:] for row in usage},
+                {
+                    index.uid: set(connection.execute(f"SELECT term, seq FROM index_{tables[index.uid]}"))
+                    for index in info.indexes
+                },
+                SeqSet(read_gone(connection, store, info.head.seq)),
+            )
 
 
-def _check_log(info: StoreInfo, rows: list[_LogRow], keys: _Keys) -> None:
-    head = info.head
-    assert [row[0] for row in rows] == list(range(1, head.seq + 1))
+def _check_log(held: _Contents) -> None:
+    info, keys, head = held.info, held.keys, held.info.head
     found: _Keys = {}
-    for seq, _, partner, text in rows:
+    deleted: dict[str, int] = {}
+    for seq, _, partner, text, _ in held.rows:
         change = decode_change(text)
         assert change.seq == seq
         if change.op == "ADD":
@@ -132,13 +167,26 @@ def _check_log(info: StoreInfo, rows: list[_LogRow], keys: _Keys) -> None:
             size = 0 if change.by is None else len(change.key.encode()) + len(value)
             found[change.key] = (seq, partner, hash_value(value), change.by, size)
         else:
-            add_seq, delete_seq, *_ = found[change.key]
-            assert (partner, delete_seq) == (add_seq, seq), "both rows of a dead record name the other"
-    assert keys == found
-    live = [(add_seq, key) for key, (add_seq, delete_seq, *_) in found.items() if delete_seq is None]
+            deleted[change.key] = seq
+            assert (partner, seq) == keys[change.key][:2], "a DELETE names its ADD"
+    assert {key: keys[key] for key in found} == found
+    missing = {seq for used in keys.values() for seq in used[:2] if seq} - {row[0] for row in held.rows}
+    history, tombstones = info.floors.history, info.floors.tombstones
+    for add_seq, delete_seq, *_ in keys.values():
+        if add_seq in missing:
+            assert delete_seq is not None, "what lives stays"
+            assert delete_seq <= history
+        if delete_seq in missing:
+            assert add_seq in missing
+            assert delete_seq <= tombstones < head.seq
+    assert {row[0] for row in held.rows} | missing == set(range(1, head.seq + 1))
+    live = [(add_seq, key) for key, (add_seq, delete_seq, *_) in keys.items() if delete_seq is None]
     assert head.count == len(live)
     assert head.digest == sum(digest_term(Seq(seq), key) for seq, key in live) % 2**32
-    _check_transactions([last for _, last, _, _ in rows], head.seq)
+    if held.gone is not None:
+        living = {seq for seq, _ in live}
+        assert all((seq in held.gone) == (seq not in living) for seq in range(1, head.seq + 1))
+    _check_transactions(held.rows, head.seq)
     assert head.lineage.entries[0].first_seq == 0
     assert all(entry.first_seq <= head.seq for entry in head.lineage.entries), "a name is minted by a commit"
 
@@ -156,10 +204,43 @@ def _check_usage(keys: _Keys, usage: _Usage) -> None:
     }
 
 
-def _check_transactions(lasts: list[int], head: int) -> None:
-    """Rows of one transaction name the same end, and that is the last of them."""
-    seq = 0
-    for last, group in itertools.groupby(lasts):
-        seq += len(list(group))
-        assert last == seq
-    assert seq == head
+def _check_indexes(held: _Contents) -> None:
+    """An index that is ready has the live records by their terms; DELETEs carry the terms of what they deleted."""
+    for index in held.info.indexes:
+        own = IndexSet({index.uid: index.spec})
+        wanted = {
+            (term, seq)
+            for seq, _, partner, text, _ in held.rows
+            if partner is None and isinstance(value := decode_change(text).value, msgspec.Raw)
+            for term in own.terms(value).get(index.uid, ())
+        }
+        if held.indexes is not None:
+            assert held.indexes[index.uid] <= wanted
+            assert index.state == "building" or held.indexes[index.uid] == wanted
+    texts = {row[0]: row[3] for row in held.rows}
+    specs = {index.uid: index.spec for index in held.info.indexes}
+    for seq, _, partner, _, terms in held.rows:
+        if partner is not None and partner < seq and partner in texts:
+            value = decode_change(texts[Seq(partner)]).value
+            assert isinstance(value, msgspec.Raw)
+            for uid, found in terms.items():
+                assert uid not in specs or IndexSet({uid: specs[uid]}).terms(value)[uid] == found
+
+
+def _check_sizes(held: _Contents) -> None:
+    live = [text for _, _, partner, text, _ in held.rows if partner is None]
+    dead = [text for seq, _, partner, text, _ in held.rows if partner is not None and partner > seq]
+    tombstones = [seq for seq, _, partner, _, _ in held.rows if partner is not None and partner < seq]
+    sizes = Sizes(sum(map(len, live)), len(dead), sum(map(len, dead)), len(tombstones))
+    assert held.info.sizes == sizes
+
+
+def _check_transactions(rows: list[_LogRow], head: int) -> None:
+    """Rows of one transaction name the same end, which is above no row of another."""
+    end = 0
+    for seq, last_seq, *_ in rows:
+        if seq <= end:
+            assert last_seq == end
+        end = max(end, last_seq)
+        assert seq <= last_seq <= head
+    assert not rows or rows[-1][0] == head, "the newest row stays"

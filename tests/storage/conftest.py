@@ -98,7 +98,7 @@ class Bench:
         seen: list[str] = []
         at = Seq(after)
         while at < end:
-            chunk = await self.storage.read("notes", at, Seq(end), records_only=records_only)
+            chunk = await self.storage.read("notes", at, Seq(end), deletes_to=Seq(0) if records_only else None)
             assert chunk.after == at < chunk.to <= end
             for row in chunk.rows:
                 change = decode_change(row.text)

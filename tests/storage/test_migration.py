@@ -16,7 +16,7 @@ from syncline_protocol.transaction import Quota, hash_value
 from syncline_server.storage import sqlite_migration
 from syncline_server.storage.base import Outcome, StorageUnavailable, Usage
 from syncline_server.storage.sqlite import SqliteStorage
-from syncline_server.storage.sqlite_schema import APPLICATION_ID
+from syncline_server.storage.sqlite_schema import APPLICATION_ID, FORMAT
 
 from .backends import check
 from .conftest import add, delete, single
@@ -119,7 +119,7 @@ async def test_a_file_that_was_migrated_has_the_tables_of_a_new_one(path: Path, 
         for name in ("notes", "other"):
             await storage.create(name, 1)
         await storage.close()
-        assert format_of(file) == 2
+        assert format_of(file) == FORMAT
     assert tables(path) == tables(fresh)
 
 
@@ -160,5 +160,5 @@ asyncio.run(SqliteStorage({str(path)!r}).open())
     storage = SqliteStorage(path)
     await storage.open()
     await storage.close()
-    assert format_of(path) == 2
+    assert format_of(path) == FORMAT
     assert check(storage, path) == 2

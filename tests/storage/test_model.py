@@ -11,6 +11,7 @@ from syncline_protocol import Seq, Transaction
 from syncline_protocol.transaction import Quota
 from syncline_server.storage.base import Appended, Storage, StoreInfo
 from syncline_server.storage.memory import MemoryStorage
+from syncline_server.storage.selection import Selector
 from syncline_server.storage.sqlite import SqliteStorage
 
 from .backends import Mint, check
@@ -67,12 +68,16 @@ async def _walks(storage: Storage) -> list[object]:
     seen: list[object] = [await storage.get("notes", key) for key in "abcé"]
     seen += [await storage.usage(store, author) for store in STORES for author in [*AUTHORS, "nobody"]]
     for upto in sorted({*ends, head}):
-        for prefixes in ([], ["a"], ["b", "é"], ["nothing"]):
-            seen.append(await storage.live_ranges("notes", upto, prefixes))
-            seen.append(await storage.summary("notes", prefixes, upto))
+        for prefixes in ("", "a", "bé", "z"):
+            selectors = [Selector(prefix) for prefix in prefixes]
+            seen.append([*(await storage.live_set("notes", upto, selectors)).ranges()])
+            seen.append(await storage.summary("notes", selectors, upto))
         seen.append(await storage.fetch("notes", [(Seq(1), Seq(2)), (Seq(4), head)], upto))
         for records_only in (False, True):
-            reads = [storage.read("notes", Seq(after), upto, records_only=records_only) for after in range(upto)]
+            reads = [
+                storage.read("notes", Seq(after), upto, deletes_to=Seq(0) if records_only else None)
+                for after in range(upto)
+            ]
             seen += await asyncio.gather(*reads)
     return seen
 

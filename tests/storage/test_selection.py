@@ -17,7 +17,7 @@ from syncline_protocol.digest import digest_term
 from syncline_protocol.transaction import Op, hash_value
 from syncline_server.storage.base import Storage, StoreUnknown, Summary
 from syncline_server.storage.memory import MemoryStorage
-from syncline_server.storage.selection import key_ranges, seq_ranges
+from syncline_server.storage.selection import Selector, key_ranges, seq_ranges
 from syncline_server.storage.sqlite import SqliteStorage
 
 from .conftest import Bench, add, delete, single, write
@@ -76,26 +76,36 @@ def test_ranges_of_seqs_are_the_seqs_and_no_two_of_them_touch(seqs: set[int]) ->
 async def test_the_summary_of_prefixes_counts_what_begins_so_and_lives_at_the_position(bench: Bench) -> None:
     await bench.answer(write(add("a/1"), add("b/1"), add("a/2"), add("ab")))
     await bench.answers(single(delete("a/1")), single(add("a/3")))
-    ask = bench.storage.summary
-    assert await ask("notes", ["a/"], Seq(4)) == _summary([(1, "a/1"), (3, "a/2")])
-    assert await ask("notes", ["a/"], Seq(5)) == _summary([(3, "a/2")])
-    assert await ask("notes", ["a/", "b", "a/3"], Seq(6)) == _summary([(2, "b/1"), (3, "a/2"), (6, "a/3")])
-    assert await ask("notes", ["A"], Seq(6)) == Summary(0, 0)
+
+    async def ask(store: str, prefixes: Sequence[str], upto: int) -> Summary:
+        return await bench.storage.summary(store, _selectors(prefixes), Seq(upto))
+
+    assert await ask("notes", ["a/"], 4) == _summary([(1, "a/1"), (3, "a/2")])
+    assert await ask("notes", ["a/"], 5) == _summary([(3, "a/2")])
+    assert await ask("notes", ["a/", "b", "a/3"], 6) == _summary([(2, "b/1"), (3, "a/2"), (6, "a/3")])
+    assert await ask("notes", ["A"], 6) == Summary(0, 0)
     head = await bench.head()
     assert await ask("notes", [], head.seq) == await ask("notes", [""], head.seq) == Summary(head.count, head.digest)
     with pytest.raises(StoreUnknown):
-        await ask("nowhere", ["a"], Seq(0))
+        await ask("nowhere", ["a"], 0)
 
 
-async def test_live_ranges_of_prefixes_have_only_what_begins_so(bench: Bench) -> None:
+async def test_the_live_set_of_prefixes_has_only_what_begins_so(bench: Bench) -> None:
     await bench.answer(write(add("a/1"), add("a/2"), add("b/1"), add("a/3")))
     await bench.answer(single(delete("a/2")))
-    ask = bench.storage.live_ranges
-    assert await ask("notes", Seq(4), ["a"]) == [(1, 2), (4, 4)]
-    assert await ask("notes", Seq(5), ["a"]) == [(1, 1), (4, 4)]
-    assert await ask("notes", Seq(5), ["b", "a/", "a/3"]) == [(1, 1), (3, 4)]
-    assert await ask("notes", Seq(5), ["c"]) == []
-    assert await ask("notes", Seq(5), []) == await ask("notes", Seq(5)) == [(1, 1), (3, 4)]
+
+    async def ask(upto: int, prefixes: Sequence[str]) -> list[tuple[Seq, Seq]]:
+        return list((await bench.storage.live_set("notes", Seq(upto), _selectors(prefixes))).ranges())
+
+    assert await ask(4, ["a"]) == [(1, 2), (4, 4)]
+    assert await ask(5, ["a"]) == [(1, 1), (4, 4)]
+    assert await ask(5, ["b", "a/", "a/3"]) == [(1, 1), (3, 4)]
+    assert await ask(5, ["c"]) == []
+    assert await ask(5, []) == [(1, 1), (3, 4)]
+
+
+def _selectors(prefixes: Sequence[str]) -> list[Selector]:
+    return [Selector(prefix) for prefix in prefixes]
 
 
 def _summary(records: list[tuple[int, str]]) -> Summary:
@@ -118,8 +128,8 @@ async def _compare(storage: Storage, keys: list[str], dead: list[int], asked: li
         live = [(seq, key) for seq, key in enumerate(keys, 1) if seq <= upto and key not in gone]
         for prefixes in asked:
             found = [(seq, key) for seq, key in live if any(key.startswith(prefix) for prefix in prefixes)]
-            assert await storage.summary("notes", prefixes, Seq(upto)) == _summary(found)
-            ranges = await storage.live_ranges("notes", Seq(upto), prefixes)
+            assert await storage.summary("notes", _selectors(prefixes), Seq(upto)) == _summary(found)
+            ranges = (await storage.live_set("notes", Seq(upto), _selectors(prefixes))).ranges()
             assert [seq for first, last in ranges for seq in range(first, last + 1)] == [seq for seq, _ in found]
     await storage.close()
 
@@ -149,7 +159,7 @@ async def test_sqlite_searches_for_prefixes_in_the_index_of_keys(tmp_path: Path)
     plans: list[str] = []
     for reader in storage._readers:
         await reader.run(lambda connection: connection.set_trace_callback(plans.append))
-    await storage.summary("notes", ["a", "b"], Seq(0))
+    await storage.summary("notes", _selectors(["a", "b"]), Seq(0))
     statements = [sql for sql in plans if "keys_1" in sql]
     assert len(statements) == 2
     for sql in statements:

@@ -145,10 +145,10 @@ async def test_the_database_of_another_program_is_refused(path: Path) -> None:
 async def test_a_newer_format_is_refused(storage: SqliteStorage, path: Path) -> None:
     await storage.close()
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("UPDATE meta SET value = 3")
-        with pytest.raises(StorageUnavailable, match=r"has format 3, this version of Syncline reads formats 1 to 2"):
+        connection.execute("UPDATE meta SET value = 4")
+        with pytest.raises(StorageUnavailable, match=r"has format 4, this version of Syncline reads formats 1 to 3"):
             await storage.open()
-        connection.execute("UPDATE meta SET value = 2")
+        connection.execute("UPDATE meta SET value = 3")
 
 
 async def test_a_log_that_does_not_end_where_its_head_says_is_refused(storage: SqliteStorage, path: Path) -> None:

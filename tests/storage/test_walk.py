@@ -109,12 +109,12 @@ async def test_a_scan_that_stops_inside_a_transaction_goes_on_to_its_end(bench: 
     assert [decode_change(row.text).key for row in chunk.rows] == ["a", "b", "c"]
 
 
-async def test_live_ranges_are_the_seqs_that_live_at_a_position(bench: Bench) -> None:
+async def test_the_live_set_is_the_seqs_that_live_at_a_position(bench: Bench) -> None:
     await make_history(bench)
-    assert await bench.storage.live_ranges("notes", Seq(8)) == [(4, 4), (7, 7)]
-    assert await bench.storage.live_ranges("notes", Seq(7)) == [(4, 4), (6, 7)]
-    assert await bench.storage.live_ranges("notes", Seq(2)) == [(1, 2)]
-    assert await bench.storage.live_ranges("notes", Seq(0)) == []
+    assert [*(await bench.storage.live_set("notes", Seq(8))).ranges()] == [(4, 4), (7, 7)]
+    assert [*(await bench.storage.live_set("notes", Seq(7))).ranges()] == [(4, 4), (6, 7)]
+    assert [*(await bench.storage.live_set("notes", Seq(2))).ranges()] == [(1, 2)]
+    assert [*(await bench.storage.live_set("notes", Seq(0))).ranges()] == []
 
 
 async def test_fetch_brings_what_lives_in_the_ranges_in_order(bench: Bench) -> None:
@@ -147,7 +147,7 @@ async def test_reading_a_store_that_is_not_there_says_so(bench: Bench) -> None:
     for reading in (
         storage.read("nowhere", Seq(0), Seq(0)),
         storage.fetch("nowhere", [], Seq(0)),
-        storage.live_ranges("nowhere", Seq(0)),
+        storage.live_set("nowhere", Seq(0)),
         storage.get("nowhere", "k"),
         storage.info("nowhere"),
     ):

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import Sequence
 
 from syncline_protocol.cursor import Seq
+from syncline_protocol.seq_set import SeqSet
 from syncline_protocol.transaction import Transaction
 from syncline_server.storage.base import Appended, Chunk, StorageFull, StorageUnavailable, StoreInfo
 from syncline_server.storage.memory import MemoryStorage
+from syncline_server.storage.selection import Selector
 
 __all__ = ["FaultyStorage"]
 
@@ -77,9 +79,9 @@ class FaultyStorage(MemoryStorage):
         await self._reach("after_info")
         return info
 
-    async def live_ranges(self, store: str, upto: Seq, prefixes: Sequence[str] = ()) -> list[tuple[Seq, Seq]]:
-        await self._reach("before_live_ranges")
-        return await super().live_ranges(store, upto, prefixes)
+    async def live_set(self, store: str, upto: Seq, selectors: Sequence[Selector] = ()) -> SeqSet:
+        await self._reach("before_live_set")
+        return await super().live_set(store, upto, selectors)
 
     async def append(self, transactions: Sequence[Transaction], now_ms: int) -> Appended:
         self._require_open()
@@ -89,7 +91,15 @@ class FaultyStorage(MemoryStorage):
         await self._reach("after_append")
         return appended
 
-    async def read(self, store: str, after: Seq, upto: Seq, *, records_only: bool = False) -> Chunk:
-        chunk = await super().read(store, after, upto, records_only=records_only)
+    async def read(
+        self,
+        store: str,
+        after: Seq,
+        upto: Seq,
+        *,
+        deletes_to: Seq | None = None,
+        selectors: Sequence[Selector] = (),
+    ) -> Chunk:
+        chunk = await super().read(store, after, upto, deletes_to=deletes_to, selectors=selectors)
         await self._reach("after_read")
         return chunk

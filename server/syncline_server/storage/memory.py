@@ -1,39 +1,44 @@
 """Stores in memory: the readable reference of the contract, for tests and for trying things out.
 
 Nothing survives the object; between `close` and `open` it keeps what it has, so that one suite can run against
-every backend. `_Log` is one store, synchronous; `MemoryStorage` is the contract around a dictionary of them.
+every backend. `MemoryLog` is one store, synchronous; `MemoryStorage` is the contract around a dictionary of them.
 Every method runs without a pause, so the event loop alone keeps appends one by one and reads consistent.
 """
 
 import secrets
-from collections import ChainMap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from syncline_protocol.cursor import Entry, Lineage, Seq
-from syncline_protocol.digest import digest_term
-from syncline_protocol.limits import BATCH_BYTES_TARGET
+from syncline_protocol.index import IndexSpec, TermRange
+from syncline_protocol.seq_set import SeqSet
 from syncline_protocol.transaction import Transaction
 
 from .base import (
     Appended,
     Chunk,
-    Commit,
+    Compacted,
+    Found,
     Head,
+    Horizon,
+    IndexInfo,
     Outcome,
+    Place,
     Record,
     Row,
     StorageError,
     StorageUnavailable,
     StoreInfo,
     StoreMismatch,
+    StoreSettings,
     StoreUnknown,
     Summary,
+    Unsupported,
     Usage,
 )
-from .decide import UsedKey
-from .selection import seq_ranges
-from .staging import SCAN_SEQS_MAX, StagedStore, is_walked
+from .memory_log import MemoryLog
+from .selection import Selector
+from .staging import StagedStore
 
 __all__ = ["MemoryStorage"]
 
@@ -45,7 +50,7 @@ class MemoryStorage:
 
     def __init__(self, mint: Callable[[], str] = lambda: secrets.token_hex(8)) -> None:
         self._mint = mint
-        self._logs: dict[str, _Log] = {}
+        self._logs: dict[str, MemoryLog] = {}
         self._is_open = False
 
     @property
@@ -66,7 +71,7 @@ class MemoryStorage:
         if log is not None:
             return log.info, False
         head = Head(Seq(0), 0, 0, Lineage((Entry(self._mint(), Seq(0)),)))
-        log = self._logs[store] = _Log(StoreInfo(store, self._mint(), now_ms, head))
+        log = self._logs[store] = MemoryLog(StoreInfo(store, self._mint(), now_ms, head))
         return log.info, True
 
     async def drop(self, store: str) -> StoreInfo:
@@ -99,29 +104,81 @@ class MemoryStorage:
         commits = [self._logs[name].write(store) for name, store in staged.items() if store.rows]
         return Appended(tuple(outcomes), tuple(commits))
 
-    async def read(self, store: str, after: Seq, upto: Seq, *, records_only: bool = False) -> Chunk:
-        return self._log(store).read(after, upto, deletes_to=Seq(0) if records_only else after)
+    async def read(
+        self,
+        store: str,
+        after: Seq,
+        upto: Seq,
+        *,
+        deletes_to: Seq | None = None,
+        selectors: Sequence[Selector] = (),
+    ) -> Chunk:
+        kept = after if deletes_to is None else deletes_to
+        return self._log(store).read(after, upto, deletes_to=kept, selectors=selectors)
 
     async def fetch(self, store: str, ranges: Sequence[tuple[Seq, Seq]], upto: Seq) -> tuple[Row, ...]:
         return self._log(store).fetch(ranges, upto)
 
-    async def live_ranges(self, store: str, upto: Seq, prefixes: Sequence[str] = ()) -> list[tuple[Seq, Seq]]:
-        return seq_ranges(sorted(seq for seq, _ in self._log(store).living(prefixes, upto)))
+    async def live_set(self, store: str, upto: Seq, selectors: Sequence[Selector] = ()) -> SeqSet:
+        return self._log(store).live_set(upto, selectors)
 
-    async def summary(self, store: str, prefixes: Sequence[str], upto: Seq) -> Summary:
-        terms = [digest_term(seq, key) for seq, key in self._log(store).living(prefixes, upto)]
-        return Summary(len(terms), sum(terms) % 2**32)
+    async def summary(self, store: str, selectors: Sequence[Selector], upto: Seq) -> Summary:
+        return self._log(store).summary(selectors, upto)
+
+    async def position_at(self, store: str, time_ms: int) -> Seq:
+        return self._log(store).position_at(time_ms)
+
+    async def configure(self, store: str, settings: StoreSettings) -> StoreInfo:
+        log = self._log(store)
+        log.info = replace(log.info, settings=settings)
+        return log.info
+
+    async def create_index(self, store: str, spec: IndexSpec, now_ms: int) -> tuple[IndexInfo, bool]:
+        return self._log(store).create_index(spec, self._mint, now_ms)
+
+    async def build_index(self, store: str, name: str, budget_s: float) -> IndexInfo:
+        return self._log(store).info.index(name)
+
+    async def drop_index(self, store: str, name: str) -> IndexInfo:
+        return self._log(store).drop_index(name)
+
+    async def find(
+        self,
+        store: str,
+        index: str | None,
+        terms: TermRange,
+        *,
+        after: Place | None = None,
+        descending: bool = False,
+        limit: int = 100,
+    ) -> Found:
+        return self._log(store).find(index, terms, after, descending=descending, limit=limit)
+
+    async def count(self, store: str, index: str | None, terms: TermRange) -> int:
+        return self._log(store).count(index, terms)
+
+    async def compact(self, store: str, horizon: Horizon, budget_s: float) -> Compacted:
+        return self._log(store).compact(horizon)
+
+    async def estimate(self, store: str, horizon: Horizon) -> Compacted:
+        return self._log(store).estimate(horizon)
+
+    async def reclaim(self, budget_s: float) -> int:
+        return 0
+
+    async def backup(self, target: str, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+        raise Unsupported("stores in memory have no file to copy", hint="dump them, or serve a SQLite file")
 
     async def usage(self, store: str, author: str) -> Usage:
         return self._log(store).usage.get(author, Usage())
 
-    async def get(self, store: str, key: str) -> Record | None:
-        return self._log(store).get(key)
+    async def get(self, store: str, key: str, at: Seq | None = None) -> Record | None:
+        return self._log(store).get(key, at)
 
     async def distrust(self, store: str) -> None:
         self._log(store).mint_due = True
 
-    def _log(self, store: str) -> "_Log":
+    def _log(self, store: str) -> MemoryLog:
         self._require_open()
         log = self._logs.get(store)
         if log is None:
@@ -131,73 +188,3 @@ class MemoryStorage:
     def _require_open(self) -> None:
         if not self._is_open:
             raise StorageUnavailable("the storage is not open")
-
-
-class _Log:
-    """One store. Row `seq` stands at index `seq - 1`; `partners` runs parallel."""
-
-    def __init__(self, info: StoreInfo) -> None:
-        self.info = info
-        self.mint_due = False
-        self.rows: list[Row] = []
-        self.partners: list[Seq | None] = []
-        self.used: dict[str, UsedKey] = {}
-        self.usage: dict[str, Usage] = {}
-
-    def stage(self, mint: Callable[[], str], now_ms: int) -> StagedStore:
-        used = ChainMap({}, self.used)
-        return StagedStore(self.info.head, used, mint if self.mint_due else None, now_ms, self.usage)
-
-    def write(self, staged: StagedStore) -> Commit:
-        for add_seq, delete_seq in staged.deaths:
-            self.partners[add_seq - 1] = delete_seq
-        self.rows += staged.rows
-        self.partners += staged.partners
-        self.used.update(staged.keys)
-        for author, change in staged.usage_changes.items():
-            self.usage[author] = self.usage.get(author, Usage()) + change
-        self.info = replace(self.info, head=staged.head)
-        self.mint_due = False
-        rows, partners = tuple(staged.rows), tuple(staged.partners)
-        return Commit(self.info.name, self.info.store_id, staged.after, rows, partners, staged.head)
-
-    def read(self, after: Seq, upto: Seq, *, deletes_to: Seq) -> Chunk:
-        rows: list[Row] = []
-        size = 0
-        end = self.rows[min(upto, after + SCAN_SEQS_MAX) - 1].last_seq if upto > after else after
-        for row, partner in zip(self.rows[after:end], self.partners[after:end], strict=True):
-            if row.seq > end:
-                break
-            if is_walked(partner, deletes_to, upto):
-                rows.append(row)
-                size += len(row.text)
-                if size >= BATCH_BYTES_TARGET:
-                    end = row.last_seq
-        return Chunk(after, end, tuple(rows))
-
-    def fetch(self, ranges: Sequence[tuple[Seq, Seq]], upto: Seq) -> tuple[Row, ...]:
-        rows: list[Row] = []
-        size = 0
-        for first, last in ranges:
-            for row in self.rows[first - 1 : min(last, upto)]:
-                if size >= BATCH_BYTES_TARGET:
-                    return tuple(rows)
-                if self._lives(row.seq, upto):
-                    rows.append(row)
-                    size += len(row.text)
-        return tuple(rows)
-
-    def living(self, prefixes: Sequence[str], upto: Seq) -> Iterable[tuple[Seq, str]]:
-        starts = tuple(prefixes) or ""
-        for key, used in self.used.items():
-            if used.add_seq <= upto and is_walked(used.delete_seq, Seq(0), upto) and key.startswith(starts):
-                yield used.add_seq, key
-
-    def get(self, key: str) -> Record | None:
-        known = self.used.get(key)
-        if known is None or known.delete_seq is not None:
-            return None
-        return Record(known.add_seq, self.rows[known.add_seq - 1].text)
-
-    def _lives(self, seq: Seq, upto: Seq) -> bool:
-        return is_walked(self.partners[seq - 1], Seq(0), upto)

@@ -11,7 +11,7 @@ import msgspec
 from syncline_protocol.cursor import Seq
 from syncline_protocol.index import TermRange
 
-__all__ = ["Condition", "Selector", "key_ranges", "seq_ranges"]
+__all__ = ["Condition", "Selector", "key_ranges", "key_terms", "seq_ranges"]
 
 _LAST = "\U0010ffff"
 
@@ -49,6 +49,12 @@ def key_ranges(prefixes: Sequence[str]) -> list[tuple[str, str | None]]:
         if not chosen or not prefix.startswith(chosen[-1]):
             chosen.append(prefix)
     return [(prefix, _end_of(prefix)) for prefix in chosen]
+
+
+def key_terms(prefix: str) -> TermRange:
+    """Return the keys that begin so as a range of terms, for a find by key."""
+    ((first, end),) = key_ranges([prefix])
+    return TermRange(first.encode(), None if end is None else end.encode())
 
 
 def _end_of(prefix: str) -> str | None:

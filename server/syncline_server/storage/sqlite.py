@@ -16,14 +16,38 @@ from functools import partial
 from typing import TypeVar
 
 from syncline_protocol.cursor import Seq
+from syncline_protocol.index import IndexSpec, TermRange
+from syncline_protocol.seq_set import SeqSet
 from syncline_protocol.transaction import Transaction
 
-from .base import Appended, Chunk, Record, Row, StorageUnavailable, StoreInfo, StoreUnknown, Summary, Usage
+from .base import (
+    Appended,
+    Chunk,
+    Compacted,
+    Found,
+    Horizon,
+    IndexInfo,
+    Place,
+    Record,
+    Row,
+    StorageUnavailable,
+    StoreInfo,
+    StoreSettings,
+    StoreUnknown,
+    Summary,
+    Usage,
+)
 from .file_lock import FileLock
+from .selection import Selector
+from .sqlite_backup import back_up
+from .sqlite_compaction import estimate
+from .sqlite_find import count_found, find_rows
 from .sqlite_link import Link
-from .sqlite_reader import fetch_rows, find_record, find_usage, live_ranges, read_chunk, summarise
+from .sqlite_reader import fetch_rows, find_record, find_usage, live_set, position_at, read_chunk
 from .sqlite_schema import open_reader, open_writer, read_stores, sqlite_wal_bug
-from .sqlite_writer import SqliteWriter
+from .sqlite_selected import read_selected, selected_set, summarise
+from .sqlite_upkeep import Upkeep
+from .sqlite_writer import SqliteWriter, StoreState
 
 __all__ = ["SqliteStorage"]
 
@@ -138,6 +162,25 @@ class SqliteStorage:
     async def distrust(self, store: str) -> None:
         await self._write(lambda writer: writer.distrust(store))
 
+    async def configure(self, store: str, settings: StoreSettings) -> StoreInfo:
+        return await self._write(lambda writer: Upkeep(writer).configure(store, settings))
+
+    async def create_index(self, store: str, spec: IndexSpec, now_ms: int) -> tuple[IndexInfo, bool]:
+        uid = self._mint()
+        return await self._write(lambda writer: Upkeep(writer).create_index(store, spec, uid, now_ms))
+
+    async def build_index(self, store: str, name: str, budget_s: float) -> IndexInfo:
+        return await self._write(lambda writer: Upkeep(writer).build_index(store, name, budget_s))
+
+    async def drop_index(self, store: str, name: str) -> IndexInfo:
+        return await self._write(lambda writer: Upkeep(writer).drop_index(store, name))
+
+    async def compact(self, store: str, horizon: Horizon, budget_s: float) -> Compacted:
+        return await self._write(lambda writer: Upkeep(writer).compact(store, horizon, budget_s))
+
+    async def reclaim(self, budget_s: float) -> int:
+        return await self._write(lambda writer: Upkeep(writer).reclaim(budget_s))
+
     async def _write(self, work: Callable[[SqliteWriter], T]) -> T:
         writer = self._require_open()
         assert self._link is not None
@@ -163,32 +206,79 @@ class SqliteStorage:
             raise StoreUnknown(store)
         return found[0][1]
 
-    async def read(self, store: str, after: Seq, upto: Seq, *, records_only: bool = False) -> Chunk:
-        deletes_to = Seq(0) if records_only else after
-        return await self._read_store(store, lambda conn, id_: read_chunk(conn, id_, after, upto, deletes_to))
+    async def read(
+        self,
+        store: str,
+        after: Seq,
+        upto: Seq,
+        *,
+        deletes_to: Seq | None = None,
+        selectors: Sequence[Selector] = (),
+    ) -> Chunk:
+        kept = after if deletes_to is None else deletes_to
+        if not selectors:
+            return await self._read_store(store, lambda conn, state: read_chunk(conn, state.id, after, upto, kept))
+        return await self._read_store(
+            store, lambda conn, state: read_selected(conn, state.id, state.indexes, after, upto, kept, selectors)
+        )
 
     async def fetch(self, store: str, ranges: Sequence[tuple[Seq, Seq]], upto: Seq) -> tuple[Row, ...]:
-        return await self._read_store(store, lambda conn, id_: fetch_rows(conn, id_, ranges, upto))
+        return await self._read_store(store, lambda conn, state: fetch_rows(conn, state.id, ranges, upto))
 
-    async def live_ranges(self, store: str, upto: Seq, prefixes: Sequence[str] = ()) -> list[tuple[Seq, Seq]]:
-        return await self._read_store(store, lambda conn, id_: live_ranges(conn, id_, upto, prefixes))
+    async def live_set(self, store: str, upto: Seq, selectors: Sequence[Selector] = ()) -> SeqSet:
+        if not selectors:
+            return await self._read_store(store, lambda conn, state: live_set(conn, state.id, upto))
+        return await self._read_store(
+            store, lambda conn, state: selected_set(conn, state.id, state.indexes, selectors, upto)
+        )
 
-    async def summary(self, store: str, prefixes: Sequence[str], upto: Seq) -> Summary:
-        return await self._read_store(store, lambda conn, id_: summarise(conn, id_, prefixes, upto))
+    async def summary(self, store: str, selectors: Sequence[Selector], upto: Seq) -> Summary:
+        chosen = selectors or (Selector(),)
+        return await self._read_store(store, lambda conn, state: summarise(conn, state.id, state.indexes, chosen, upto))
+
+    async def find(
+        self,
+        store: str,
+        index: str | None,
+        terms: TermRange,
+        *,
+        after: Place | None = None,
+        descending: bool = False,
+        limit: int = 100,
+    ) -> Found:
+        return await self._read_store(
+            store,
+            lambda conn, state: find_rows(
+                conn, state.id, store, index, terms, after, descending=descending, limit=limit
+            ),
+        )
+
+    async def count(self, store: str, index: str | None, terms: TermRange) -> int:
+        return await self._read_store(store, lambda conn, state: count_found(conn, state.id, store, index, terms))
+
+    async def position_at(self, store: str, time_ms: int) -> Seq:
+        return await self._read_store(store, lambda conn, state: position_at(conn, state.id, time_ms))
+
+    async def estimate(self, store: str, horizon: Horizon) -> Compacted:
+        return await self._read_store(store, lambda conn, state: estimate(conn, state.id, state.info, horizon))
 
     async def usage(self, store: str, author: str) -> Usage:
-        return await self._read_store(store, lambda conn, id_: find_usage(conn, id_, author))
+        return await self._read_store(store, lambda conn, state: find_usage(conn, state.id, author))
 
-    async def get(self, store: str, key: str) -> Record | None:
-        return await self._read_store(store, lambda conn, id_: find_record(conn, id_, key))
+    async def get(self, store: str, key: str, at: Seq | None = None) -> Record | None:
+        return await self._read_store(store, lambda conn, state: find_record(conn, state.id, key, at, store))
 
-    async def _read_store(self, store: str, work: Callable[[sqlite3.Connection, int], T]) -> T:
+    async def backup(self, target: str, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+        self._require_open()
+        await back_up(self._path, target, progress)
+
+    async def _read_store(self, store: str, work: Callable[[sqlite3.Connection, StoreState], T]) -> T:
         writer = self._require_open()
         state = writer.stores.get(store)
         if state is None:
             raise StoreUnknown(store)
         try:
-            return await self._read(lambda connection: work(connection, state.id))
+            return await self._read(lambda connection: work(connection, state))
         except StorageUnavailable as error:
             # It may have been dropped while this read waited: then the read found no table.
             found = await self._read(lambda connection: read_stores(connection, store))

@@ -2,56 +2,92 @@
 
 A reader steps through rows one by one. Bundling them in SQL (`group_concat`) to spare the steps was measured and
 is half as fast; `fetchmany` gained nothing that could be told from noise. Each function leaves no statement open,
-as an open one would hold back the checkpoint.
+as an open one would hold back the checkpoint. What takes more than one statement to be of one moment is called inside
+of `moment`. Clean-up leaves holes in the log, so the end of a piece is looked for at the next row that is there.
 """
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import starmap
 
 import msgspec
 
+from syncline_protocol.codec import decode_change
 from syncline_protocol.cursor import Seq
-from syncline_protocol.digest import digest_term
 from syncline_protocol.limits import BATCH_BYTES_TARGET
+from syncline_protocol.seq_set import SeqSet
 
-from .base import Chunk, Record, Row, Summary, Usage
-from .selection import key_ranges, seq_ranges
+from .base import Chunk, HistoryGone, Record, Row, Usage
+from .sqlite_gone import read_gone
 from .staging import SCAN_SEQS_MAX
 
-__all__ = ["fetch_rows", "find_record", "find_usage", "live_ranges", "read_chunk", "summarise"]
+__all__ = [
+    "chunk_end",
+    "fetch_rows",
+    "find_record",
+    "find_usage",
+    "live_set",
+    "moment",
+    "position_at",
+    "read_chunk",
+    "tombstone_floor",
+]
 
 #: Rows that are taken over at once; only in the piece in which a chunk becomes full each is looked at.
 _ROWS_AT_ONCE = 64
 
 
+@contextmanager
+def moment(connection: sqlite3.Connection) -> Iterator[None]:
+    """Let all statements inside see the file as it is at one moment."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.execute("COMMIT")
+
+
+def tombstone_floor(connection: sqlite3.Connection, store: int) -> Seq:
+    """Return the tombstone floor of a store."""
+    row = connection.execute("SELECT tombstone_floor FROM stores WHERE id = ?", (store,)).fetchone()
+    return Seq(0 if row is None else row[0])
+
+
+def chunk_end(connection: sqlite3.Connection, store: int, after: Seq, upto: Seq) -> Seq:
+    """Return the end of a transaction at which a piece after `after` ends that looks at about `SCAN_SEQS_MAX` rows."""
+    if upto - after <= SCAN_SEQS_MAX:
+        return upto
+    sql = f"SELECT last_seq FROM log_{store} WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT 1 OFFSET {SCAN_SEQS_MAX - 1}"
+    row = connection.execute(sql, (after, upto)).fetchone()
+    return upto if row is None else row[0]
+
+
 def read_chunk(connection: sqlite3.Connection, store: int, after: Seq, upto: Seq, deletes_to: Seq) -> Chunk:
-    """Carry out `Storage.read`; DELETEs of ADDs above `deletes_to` are left out."""
-    end = upto
-    if upto - after > SCAN_SEQS_MAX:
-        sql = f"SELECT last_seq FROM log_{store} WHERE seq = ?"
-        (end,) = connection.execute(sql, (after + SCAN_SEQS_MAX,)).fetchone()
-    rows: list[Row] = []
-    size = 0
-    # The condition is `staging.is_walked`.
-    sql = f"""SELECT seq, last_seq, change FROM log_{store} WHERE seq > ? AND seq <= ?
-              AND (partner IS NULL OR partner > ? OR partner <= ?) ORDER BY seq"""
-    with closing(connection.execute(sql, (after, end, upto, deletes_to))) as found:
-        while part := found.fetchmany(_ROWS_AT_ONCE):
-            part_size = sum([len(text) for _, _, text in part])
-            if size + part_size < BATCH_BYTES_TARGET:
-                rows += starmap(Row, part)
-                size += part_size
-                continue
-            for seq, last_seq, text in part:
-                if seq > end:
-                    return Chunk(after, end, tuple(rows))
-                rows.append(Row(seq, last_seq, text))
-                size += len(text)
-                if size >= BATCH_BYTES_TARGET:
-                    end = min(end, last_seq)
-    return Chunk(after, end, tuple(rows))
+    """Carry out `Storage.read` without selectors."""
+    with moment(connection):
+        floor = tombstone_floor(connection, store)
+        end = chunk_end(connection, store, after, upto)
+        rows: list[Row] = []
+        size = 0
+        # The condition is `staging.is_walked`.
+        sql = f"""SELECT seq, last_seq, change FROM log_{store} WHERE seq > ? AND seq <= ?
+                  AND (partner IS NULL OR partner > ? OR partner <= ?) ORDER BY seq"""
+        with closing(connection.execute(sql, (after, end, upto, deletes_to))) as found:
+            while part := found.fetchmany(_ROWS_AT_ONCE):
+                part_size = sum([len(text) for _, _, text in part])
+                if size + part_size < BATCH_BYTES_TARGET:
+                    rows += starmap(Row, part)
+                    size += part_size
+                    continue
+                for seq, last_seq, text in part:
+                    if seq > end:
+                        return Chunk(after, end, tuple(rows), floor)
+                    rows.append(Row(seq, last_seq, text))
+                    size += len(text)
+                    if size >= BATCH_BYTES_TARGET:
+                        end = min(end, last_seq)
+        return Chunk(after, end, tuple(rows), floor)
 
 
 def fetch_rows(
@@ -73,42 +109,21 @@ def fetch_rows(
     return tuple(rows)
 
 
-def live_ranges(
-    connection: sqlite3.Connection, store: int, upto: Seq, prefixes: Sequence[str]
-) -> list[tuple[Seq, Seq]]:
-    """Carry out `Storage.live_ranges`."""
-    if prefixes:
-        return seq_ranges(sorted(seq for part in _living(connection, store, prefixes, upto) for seq, _ in part))
-    # Neighbours in seq order share the difference between seq and rank, so it names their range.
-    sql = f"""SELECT min(seq), max(seq) FROM (
-                  SELECT seq, seq - row_number() OVER (ORDER BY seq) AS island FROM log_{store}
-                  WHERE seq <= ?1 AND (partner IS NULL OR partner > ?1))
-              GROUP BY island ORDER BY island"""
-    return connection.execute(sql, (upto,)).fetchall()
-
-
-def summarise(connection: sqlite3.Connection, store: int, prefixes: Sequence[str], upto: Seq) -> Summary:
-    """Carry out `Storage.summary`."""
-    count = total = 0
-    for part in _living(connection, store, prefixes, upto):
-        count += len(part)
-        total += sum([digest_term(seq, key.decode()) for seq, key in part])
-    return Summary(count, total % 2**32)
-
-
-def _living(
-    connection: sqlite3.Connection, store: int, prefixes: Sequence[str], upto: Seq
-) -> Iterator[list[tuple[Seq, bytes]]]:
-    """Yield, piece by piece, seq and key of the records that live at `upto` and begin with one of the prefixes."""
-    # Each range has a statement of its own: with a condition on several, SQLite scans all keys. They agree with each
-    # other, as later commits do not change what lived at `upto`.
-    for first, end in key_ranges(prefixes):
-        below, bounds = ("", (first,)) if end is None else ("AND key < ?3", (first, end))
-        sql = f"""SELECT add_seq, key FROM keys_{store} WHERE key >= ?2 {below}
-                  AND add_seq <= ?1 AND (delete_seq IS NULL OR delete_seq > ?1)"""
-        with closing(connection.execute(sql, (upto, *bounds))) as found:
-            while part := found.fetchmany(_ROWS_AT_ONCE):
-                yield part
+def live_set(connection: sqlite3.Connection, store: int, upto: Seq) -> SeqSet:
+    """Carry out `Storage.live_set` without selectors."""
+    with moment(connection):
+        gone = read_gone(connection, store, upto)
+        # What died above `upto` lived there; where its value is gone, clean-up was allowed to forget it.
+        since = connection.execute(
+            f"""SELECT partner FROM log_{store} INDEXED BY deletes_{store}
+                WHERE partner < seq AND seq > ? AND partner <= ?""",
+            (upto, upto),
+        ).fetchall()
+    for (seq,) in since:
+        gone[(seq - 1) >> 3] &= ~(1 << ((seq - 1) & 7))
+    everything = (1 << upto) - 1
+    live = everything & ~int.from_bytes(gone, "little")
+    return SeqSet(live.to_bytes((upto + 7) // 8, "little"))
 
 
 def find_usage(connection: sqlite3.Connection, store: int, author: str) -> Usage:
@@ -117,9 +132,34 @@ def find_usage(connection: sqlite3.Connection, store: int, author: str) -> Usage
     return Usage() if row is None else Usage(*row)
 
 
-def find_record(connection: sqlite3.Connection, store: int, key: str) -> Record | None:
+def find_record(connection: sqlite3.Connection, store: int, key: str, at: Seq | None, name: str) -> Record | None:
     """Carry out `Storage.get`."""
-    sql = f"""SELECT seq, change FROM keys_{store} JOIN log_{store} ON seq = add_seq
-              WHERE key = ? AND delete_seq IS NULL"""
-    row = connection.execute(sql, (key,)).fetchone()
-    return None if row is None else Record(*row)
+    if at is None:
+        sql = f"""SELECT seq, change FROM keys_{store} JOIN log_{store} ON seq = add_seq
+                  WHERE key = ? AND delete_seq IS NULL"""
+        row = connection.execute(sql, (key,)).fetchone()
+        return None if row is None else Record(*row)
+    sql = f"""SELECT history_floor, add_seq, change FROM stores
+              LEFT JOIN keys_{store} ON key = ?1 AND add_seq <= ?2 AND (delete_seq IS NULL OR delete_seq > ?2)
+              LEFT JOIN log_{store} ON seq = add_seq WHERE id = ?3"""
+    row = connection.execute(sql, (key, at, store)).fetchone()
+    if row is not None and at < row[0]:
+        raise HistoryGone(name, at, row[0])
+    return None if row is None or row[1] is None else Record(row[1], row[2])
+
+
+def position_at(connection: sqlite3.Connection, store: int, time_ms: int) -> Seq:
+    """Carry out `Storage.position_at`."""
+    next_row = f"SELECT seq, last_seq, change FROM log_{store} WHERE seq >= ? ORDER BY seq LIMIT 1"
+    with moment(connection):
+        (head,) = connection.execute("SELECT head_seq FROM stores WHERE id = ?", (store,)).fetchone()
+        # All transactions up to `low` are of this time or before, the first one above `high` is not.
+        low, high = 0, head
+        while low < high:
+            row = connection.execute(next_row, ((low + high) // 2 + 1,)).fetchone()
+            _, last_seq, text = row
+            if decode_change(text).time <= time_ms:
+                low = last_seq
+            else:
+                high = (low + high) // 2
+    return Seq(low)

@@ -1,26 +1,38 @@
 """The file format: which tables there are, how a file is recognised, how a connection is set up.
 
-    meta(name, value)                            format version of the file
-    stores(id, name, store_id, created_ms, …)    one row for each store, with the head of its log
+    meta(name, value)                            format version of the file, and how far a migration has come
+    stores(id, name, store_id, created_ms, …)    one row for each store: the head of its log, floors, sizes, settings
     lineage(store, incarnation, first_seq)
-    log_<id>(seq, last_seq, partner, change)     one row for each change; `change` is its text as BATCH carries it
+    indexes(id, store, uid, name, path, kind, …) one row for each index of a store
+    garbage(name)                                tables of what was dropped, on their way out
+    log_<id>(seq, last_seq, partner, change, terms)
+                                                 one row for each change that clean-up has left; `change` is its text as
+                                                 BATCH carries it, `terms` of a DELETE are those of what it deleted
     keys_<id>(key, add_seq, delete_seq, hash, author, size)
                                                  the record of used keys, which stays for ever
     usage_<id>(author, records, bytes)           what each author keeps; one who has added nothing has no row
+    gone_<id>(piece, bits)                       which seqs are no live record, see `sqlite_gone`
+    index_<id of the index>(term, seq)           the live records by their terms
 
+The index deletes_<id> has the DELETEs of a log only: clean-up and narrow feeds go from one to the next.
 Ids are never used again, so a statement that was made for a store which is gone finds no table instead of another
 store's. `partner` is explained in `staging`, `size` in `decide`. Whatever changes here changes FORMAT, and
 `sqlite_migration` leads from the format before to this one.
 """
 
 import sqlite3
+from typing import Any, Literal
+
+import msgspec
 
 from syncline_protocol.cursor import Entry, Lineage, Seq
+from syncline_protocol.index import IndexKind, IndexSpec
 
-from .base import Head, StorageUnavailable, StoreInfo
+from .base import Floors, Head, IndexInfo, Sizes, StorageUnavailable, StoreInfo, StoreSettings
 from .sqlite_migration import migrate
 
 __all__ = [
+    "FORMAT",
     "create_store",
     "drop_store",
     "open_reader",
@@ -29,7 +41,7 @@ __all__ = [
     "sqlite_wal_bug",
 ]
 
-FORMAT = 2
+FORMAT = 3
 #: "SYNC"; `file` and other programs see by it whose file this is.
 APPLICATION_ID = 0x53594E43
 
@@ -46,19 +58,30 @@ _TABLES = """
     CREATE TABLE meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
     CREATE TABLE stores(
         id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, store_id TEXT NOT NULL,
-        created_ms INTEGER NOT NULL, head_seq INTEGER NOT NULL, live_count INTEGER NOT NULL, digest INTEGER NOT NULL);
+        created_ms INTEGER NOT NULL, head_seq INTEGER NOT NULL, live_count INTEGER NOT NULL, digest INTEGER NOT NULL,
+        history_floor INTEGER NOT NULL DEFAULT 0, tombstone_floor INTEGER NOT NULL DEFAULT 0,
+        live_bytes INTEGER NOT NULL DEFAULT 0, dead_values INTEGER NOT NULL DEFAULT 0,
+        dead_bytes INTEGER NOT NULL DEFAULT 0, tombstones INTEGER NOT NULL DEFAULT 0,
+        settings TEXT NOT NULL DEFAULT '{}');
     CREATE TABLE lineage(
         store INTEGER NOT NULL, first_seq INTEGER NOT NULL, incarnation TEXT NOT NULL,
         PRIMARY KEY (store, first_seq)) WITHOUT ROWID;
+    CREATE TABLE indexes(
+        id INTEGER PRIMARY KEY AUTOINCREMENT, store INTEGER NOT NULL, uid TEXT NOT NULL, name TEXT NOT NULL,
+        path TEXT NOT NULL, kind TEXT NOT NULL, state TEXT NOT NULL, done INTEGER NOT NULL,
+        created_ms INTEGER NOT NULL, UNIQUE (store, name));
+    CREATE TABLE garbage(name TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 _STORE_TABLES = """
     CREATE TABLE log_{id}(
-        seq INTEGER PRIMARY KEY, last_seq INTEGER NOT NULL, partner INTEGER, change TEXT NOT NULL);
+        seq INTEGER PRIMARY KEY, last_seq INTEGER NOT NULL, partner INTEGER, change TEXT NOT NULL, terms BLOB);
+    CREATE INDEX deletes_{id} ON log_{id}(seq) WHERE partner < seq;
     CREATE TABLE keys_{id}(
         key TEXT PRIMARY KEY, add_seq INTEGER NOT NULL, delete_seq INTEGER, hash BLOB NOT NULL,
         author TEXT, size INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
     CREATE TABLE usage_{id}(
         author TEXT PRIMARY KEY, records INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE gone_{id}(piece INTEGER PRIMARY KEY, bits BLOB NOT NULL);
 """
 
 
@@ -91,6 +114,9 @@ def open_writer(path: str, *, must_checkpoint: bool) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, cached_statements=_STATEMENTS_MAX)
     try:
         _recognise(connection, path)
+        if not _table_names(connection):
+            # Only a file without tables takes this without being written anew.
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         for pragma in (
             "journal_mode = WAL",
             "synchronous = FULL",
@@ -113,10 +139,16 @@ def open_writer(path: str, *, must_checkpoint: bool) -> sqlite3.Connection:
     return connection
 
 
-def open_reader(path: str) -> sqlite3.Connection:
-    """Open a connection that only reads and never checkpoints. To be called in its thread."""
+def open_reader(path: str, *, is_immutable: bool = False) -> sqlite3.Connection:
+    """Open a connection that only reads and never checkpoints. To be called in its thread.
+
+    Args:
+        path: the file.
+        is_immutable: nobody writes to it, and nothing can be made beside it.
+    """
     quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-    connection = sqlite3.connect(f"file:{quoted}?mode=ro", uri=True, timeout=_BUSY_S, isolation_level=None)
+    mode = "immutable=1" if is_immutable else "mode=ro"
+    connection = sqlite3.connect(f"file:{quoted}?{mode}", uri=True, timeout=_BUSY_S, isolation_level=None)
     try:
         # Values are passed on as the bytes they are; nobody needs them as str.
         connection.text_factory = bytes
@@ -175,31 +207,56 @@ def create_store(connection: sqlite3.Connection, info: StoreInfo) -> int:
 
 
 def drop_store(connection: sqlite3.Connection, store: int) -> None:
-    """Remove everything of a store, inside the caller's transaction."""
-    connection.execute(f"DROP TABLE log_{store}")
-    connection.execute(f"DROP TABLE keys_{store}")
-    connection.execute(f"DROP TABLE usage_{store}")
+    """Remove a store, inside the caller's transaction. Its tables become garbage: to empty large ones takes long."""
+    indexes = connection.execute("SELECT id FROM indexes WHERE store = ?", (store,)).fetchall()
+    tables = [f"{kind}_{store}" for kind in ("log", "keys", "usage", "gone")] + [f"index_{id_}" for (id_,) in indexes]
+    connection.executemany("INSERT INTO garbage VALUES (?)", [(table,) for table in tables])
+    connection.execute("DELETE FROM indexes WHERE store = ?", (store,))
     connection.execute("DELETE FROM lineage WHERE store = ?", (store,))
     connection.execute("DELETE FROM stores WHERE id = ?", (store,))
 
 
+# One statement, so that head, lineage and the rest are of the same moment. Lists come as JSON.
+_READ_STORES = """
+    SELECT id, name, store_id, created_ms, head_seq, live_count, digest,
+        (SELECT json_group_array(json_array(incarnation, first_seq)) FROM lineage WHERE store = stores.id),
+        history_floor, tombstone_floor, live_bytes, dead_values, dead_bytes, tombstones, settings,
+        (SELECT json_group_array(json_array(uid, name, path, kind, state, done, created_ms))
+         FROM (SELECT * FROM indexes WHERE store = stores.id ORDER BY id))
+    FROM stores WHERE ?1 IS NULL OR name = ?1 ORDER BY name
+"""
+
+_decode_lineage = msgspec.json.Decoder(list[tuple[str, int]]).decode
+_decode_settings = msgspec.json.Decoder(StoreSettings).decode
+_decode_indexes = msgspec.json.Decoder(
+    list[tuple[str, str, str, IndexKind, Literal["building", "ready"], int, int]]
+).decode
+
+
 def read_stores(connection: sqlite3.Connection, name: str | None = None) -> list[tuple[int, StoreInfo]]:
     """Return the stores with their ids, in the order of their names; only `name` if it is given."""
-    # One statement, so that head and lineage are of the same moment.
-    rows = connection.execute(
-        """SELECT id, name, store_id, created_ms, head_seq, live_count, digest,
-               (SELECT group_concat(first_seq || ' ' || incarnation) FROM lineage WHERE store = stores.id)
-           FROM stores WHERE ?1 IS NULL OR name = ?1 ORDER BY name""",
-        (name,),
-    ).fetchall()
-    return [(row[0], _info(row)) for row in rows]
+    return [(row[0], _info(row[1:])) for row in connection.execute(_READ_STORES, (name,)).fetchall()]
 
 
-def _info(row: tuple[int, str | bytes, str | bytes, int, int, int, int, str | bytes]) -> StoreInfo:
-    _, name, store_id, created_ms, seq, count, digest, lineage = row
-    entries = [part.split(" ") for part in _str(lineage).split(",")]
-    by_seq = sorted((Entry(incarnation, Seq(int(first))) for first, incarnation in entries), key=lambda e: e.first_seq)
-    return StoreInfo(_str(name), _str(store_id), created_ms, Head(Seq(seq), count, digest, Lineage(tuple(by_seq))))
+def _info(row: tuple[Any, ...]) -> StoreInfo:
+    name, store_id, created_ms, seq, count, digest, lineage, *rest = row
+    history, tombstones, live_bytes, dead_values, dead_bytes, deletes, settings, indexes = rest
+    entries = sorted([Entry(made, Seq(first)) for made, first in _decode_lineage(lineage)], key=lambda e: e.first_seq)
+    return StoreInfo(
+        _str(name),
+        _str(store_id),
+        created_ms,
+        Head(Seq(seq), count, digest, Lineage(tuple(entries))),
+        Floors(Seq(history), Seq(tombstones)),
+        Sizes(live_bytes, dead_values, dead_bytes, deletes),
+        _decode_settings(settings),
+        tuple(
+            [
+                IndexInfo(uid, IndexSpec(index, path, kind), state, Seq(done), made_ms)
+                for uid, index, path, kind, state, done, made_ms in _decode_indexes(indexes)
+            ]
+        ),
+    )
 
 
 def _str(text: str | bytes) -> str:

@@ -4,10 +4,9 @@ Owns what the process knows of the heads. That is authoritative, because no othe
 only after COMMIT has returned. After any failure but a full disk nobody can say what is on the medium: the writer
 refuses everything from then on and is replaced by a new one.
 
-Few steps, many rows: Python's sqlite3 gives up the GIL in every step, and beside a busy event loop each way back
-can cost milliseconds. So keys are looked up by one statement and rows go in by the hundred. Measured beside such a
-loop: 3 times the rows of `executemany` in batches of 512, twice in batches of 64. `OR ROLLBACK` belongs to it: else
-SQLite copies each page before a statement of many rows touches it, to be able to undo that statement alone.
+Few steps, many rows (`sqlite_rows`): keys are looked up by one statement and rows go in by the hundred. `OR ROLLBACK`
+belongs to it: else SQLite copies each page before a statement of many rows touches it, to be able to undo that
+statement alone.
 """
 
 import os
@@ -15,7 +14,6 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import chain
 from typing import TypeVar
 
@@ -37,6 +35,9 @@ from .base import (
     Usage,
 )
 from .decide import UsedKey
+from .sqlite_gone import mark_gone
+from .sqlite_index import NO_TABLES, IndexTables, packed_terms, settle_deletes, write_terms
+from .sqlite_rows import write_rows
 from .sqlite_schema import create_store, drop_store, read_stores
 from .staging import StagedStore
 
@@ -44,17 +45,15 @@ __all__ = ["SqliteWriter", "StoreState"]
 
 T = TypeVar("T")
 
-#: Rows of one INSERT or UPDATE. A few fixed sizes, so that the statements stay prepared.
-_ROWS_AT_ONCE = (256, 64, 16, 4, 1)
-
 
 @dataclass(frozen=True, slots=True)
 class StoreState:
-    """What the writer knows of a store: its id in the file, the newest head, whether the next commit mints."""
+    """What the writer knows of a store: its id in the file, its state, whether the next commit mints, its indexes."""
 
     id: int
     info: StoreInfo
     mint_due: bool
+    indexes: IndexTables
 
 
 #: What a piece of work changes, by store name, once it is committed; None is a store that was dropped.
@@ -77,13 +76,16 @@ class SqliteWriter:
         mint: Callable[[], str],
         fault: Callable[[str], None],
     ) -> None:
-        self._connection = connection
+        self.connection = connection
         self._path = path
         self._mint = mint
         self._fault = fault
         self._file = _identity(path)
         self.failure = ""
-        self.stores = {info.name: StoreState(store, info, True) for store, info in read_stores(connection)}
+        self.stores = {
+            info.name: StoreState(store, info, True, IndexTables.read(connection, store, info))
+            for store, info in read_stores(connection)
+        }
         for state in self.stores.values():
             self._check_head(state)
 
@@ -99,7 +101,7 @@ class SqliteWriter:
         info = StoreInfo(name, self._mint(), now_ms, head)
 
         def work() -> tuple[StoreInfo, _Changes]:
-            return info, {name: StoreState(create_store(self._connection, info), info, False)}
+            return info, {name: StoreState(create_store(self.connection, info), info, False, NO_TABLES)}
 
         return self._commit(work), True
 
@@ -109,7 +111,7 @@ class SqliteWriter:
         state = self._state(name)
 
         def work() -> tuple[StoreInfo, _Changes]:
-            drop_store(self._connection, state.id)
+            drop_store(self.connection, state.id)
             return state.info, {name: None}
 
         return self._commit(work)
@@ -118,6 +120,25 @@ class SqliteWriter:
         """Carry out `Storage.distrust`."""
         self._require_sound()
         self.stores[name] = replace(self._state(name), mint_due=True)
+
+    def change(self, name: str, work: Callable[[StoreState], tuple[T, StoreInfo]]) -> T:
+        """Carry out something else that changes one store, as one transaction: it returns its result and the store."""
+        self._require_sound()
+        state = self._state(name)
+
+        def all_of_it() -> tuple[T, _Changes]:
+            result, info = work(state)
+            own = state.indexes
+            if info.indexes != state.info.indexes:
+                own = IndexTables.read(self.connection, state.id, info, own)
+            return result, {name: replace(state, info=info, indexes=own)}
+
+        return self._commit(all_of_it)
+
+    def carry_out(self, work: Callable[[], T]) -> T:
+        """Carry out what changes no store, as one transaction."""
+        self._require_sound()
+        return self._commit(lambda: (work(), {}))
 
     def append(self, transactions: Sequence[Transaction], now_ms: int) -> Appended:
         """Carry out `Storage.append`."""
@@ -146,10 +167,10 @@ class SqliteWriter:
         for name, store in staged.items():
             if store.rows:
                 state = self.stores[name]
-                head = self._write(state, store)
-                changes[name] = StoreState(state.id, replace(state.info, head=head), False)
-                rows, partners = tuple(store.rows), tuple(store.partners)
-                commits.append(Commit(name, state.info.store_id, store.after, rows, partners, head))
+                info = self._write(state, store)
+                changes[name] = replace(state, info=info, mint_due=False)
+                rows, partners, terms = tuple(store.rows), tuple(store.partners), tuple(store.terms)
+                commits.append(Commit(name, info.store_id, store.after, rows, partners, info.head, terms))
         return Appended(tuple(outcomes), tuple(commits)), changes
 
     def _refusal(self, transaction: Transaction) -> StorageError | None:
@@ -164,22 +185,49 @@ class SqliteWriter:
         """Look up what is known of the keys, and what the authors whose quota is limited keep."""
         sql = f"""SELECT used.key, add_seq, delete_seq, hash, author, size FROM json_each(?) AS asked
                   CROSS JOIN keys_{state.id} AS used ON used.key = asked.value"""
-        rows = self._connection.execute(sql, (msgspec.json.encode(keys).decode(),)).fetchall()
+        rows = self.connection.execute(sql, (msgspec.json.encode(keys).decode(),)).fetchall()
         used = {row[0]: UsedKey(*row[1:]) for row in rows}
         usage: dict[str, Usage] = {}
         if limited:
             sql = f"""SELECT author, records, bytes FROM json_each(?) AS asked
                       CROSS JOIN usage_{state.id} ON author = asked.value"""
-            rows = self._connection.execute(sql, (msgspec.json.encode(limited).decode(),)).fetchall()
+            rows = self.connection.execute(sql, (msgspec.json.encode(limited).decode(),)).fetchall()
             usage = {row[0]: Usage(*row[1:]) for row in rows}
-        return StagedStore(state.info.head, used, self._mint if state.mint_due else None, now_ms, usage)
+        mint = self._mint if state.mint_due else None
+        return StagedStore(state.info, used, mint, now_ms, usage, state.indexes.indexes)
 
-    def _write(self, state: StoreState, staged: StagedStore) -> Head:
-        log, keys = f"log_{state.id}", f"keys_{state.id}"
+    def _write(self, state: StoreState, staged: StagedStore) -> StoreInfo:
+        dead = self._write_deaths(state, staged)
+        own = state.indexes
+        if own.tables:
+            lost = settle_deletes(own.indexes, staged, dead)
+            write_terms(self.connection, own, staged, lost)
+        self._write_log(state, staged)
+        self._write_keys(state, staged)
+        mark_gone(self.connection, state.id, staged.gone())
+        self._write_usage(state, staged.usage_changes)
+        sizes = staged.sizes_after(state.info.sizes, {seq: len(text.encode()) for seq, text in dead})
+        info = replace(state.info, head=staged.head, sizes=sizes)
+        self._write_head(state, info)
+        return info
+
+    def _write_log(self, state: StoreState, staged: StagedStore) -> None:
+        log = f"log_{state.id}"
         flat: list[object] = []
-        for row, partner in zip(staged.rows, staged.partners, strict=True):
-            flat += (row.seq, row.last_seq, partner, row.text.decode())
-        self._write_rows(f"INSERT OR ROLLBACK INTO {log} VALUES ", 4, "", flat)
+        if not state.indexes.tables:
+            # Without indexes no row pays for the column of terms.
+            for row, partner in zip(staged.rows, staged.partners, strict=True):
+                flat += (row.seq, row.last_seq, partner, row.text.decode())
+            before = f"INSERT OR ROLLBACK INTO {log}(seq, last_seq, partner, change) VALUES "
+            write_rows(self.connection, before, 4, "", flat)
+            return
+        for row, partner, terms in zip(staged.rows, staged.partners, staged.terms, strict=True):
+            kept = packed_terms(row.seq, partner, terms)
+            flat += (row.seq, row.last_seq, partner, row.text.decode(), kept)
+        write_rows(self.connection, f"INSERT OR ROLLBACK INTO {log} VALUES ", 5, "", flat)
+
+    def _write_keys(self, state: StoreState, staged: StagedStore) -> None:
+        keys = f"keys_{state.id}"
         nobodys: list[object] = []
         authored: list[object] = []
         died: list[object] = []
@@ -191,15 +239,19 @@ class SqliteWriter:
             else:
                 authored += (key, used.add_seq, used.delete_seq, used.hash, used.by, used.size)
         # Where nobody logs in, no row pays for the columns of authors.
-        self._write_rows(f"INSERT OR ROLLBACK INTO {keys}(key, add_seq, delete_seq, hash) VALUES ", 4, "", nobodys)
-        self._write_rows(f"INSERT OR ROLLBACK INTO {keys} VALUES ", 6, "", authored)
+        write_rows(
+            self.connection, f"INSERT OR ROLLBACK INTO {keys}(key, add_seq, delete_seq, hash) VALUES ", 4, "", nobodys
+        )
+        write_rows(self.connection, f"INSERT OR ROLLBACK INTO {keys} VALUES ", 6, "", authored)
         if died:
             before = f"UPDATE OR ROLLBACK {keys} SET delete_seq = died.column2 FROM (VALUES "
-            self._write_rows(before, 2, ") AS died WHERE key = died.column1", died)
-            before = f"UPDATE OR ROLLBACK {log} SET partner = died.column2 FROM (VALUES "
-            self._write_rows(before, 2, ") AS died WHERE seq = died.column1", [*chain.from_iterable(staged.deaths)])
-        self._write_usage(state, staged.usage_changes)
-        return self._write_head(state, staged)
+            write_rows(self.connection, before, 2, ") AS died WHERE key = died.column1", died)
+
+    def _write_deaths(self, state: StoreState, staged: StagedStore) -> list[tuple[Seq, str]]:
+        """Give older ADDs that died their partners. Returns seq and text of each."""
+        before = f"UPDATE OR ROLLBACK log_{state.id} SET partner = died.column2 FROM (VALUES "
+        behind = ") AS died WHERE seq = died.column1 RETURNING seq, change"
+        return write_rows(self.connection, before, 2, behind, [*chain.from_iterable(staged.deaths)])
 
     def _write_usage(self, state: StoreState, changes: dict[str, Usage]) -> None:
         flat: list[object] = []
@@ -208,41 +260,32 @@ class SqliteWriter:
         before = f"INSERT OR ROLLBACK INTO usage_{state.id} VALUES "
         behind = """ ON CONFLICT (author) DO UPDATE
                      SET records = records + excluded.records, bytes = bytes + excluded.bytes"""
-        self._write_rows(before, 3, behind, flat)
+        write_rows(self.connection, before, 3, behind, flat)
 
-    def _write_head(self, state: StoreState, staged: StagedStore) -> Head:
-        head = staged.head
+    def _write_head(self, state: StoreState, info: StoreInfo) -> None:
+        head, sizes = info.head, info.sizes
         if head.lineage is not state.info.head.lineage:
             entry = head.lineage.current
             # An incarnation under which nothing was committed gives way to its successor at the same seq.
-            self._connection.execute(
+            self.connection.execute(
                 "INSERT OR REPLACE INTO lineage(store, first_seq, incarnation) VALUES (?, ?, ?)",
                 (state.id, entry.first_seq, entry.incarnation),
             )
-        self._connection.execute(
-            "UPDATE stores SET head_seq = ?, live_count = ?, digest = ? WHERE id = ?",
-            (head.seq, head.count, head.digest, state.id),
+        self.connection.execute(
+            """UPDATE stores SET head_seq = ?, live_count = ?, digest = ?, live_bytes = ?, dead_values = ?,
+                   dead_bytes = ?, tombstones = ? WHERE id = ?""",
+            (head.seq, head.count, head.digest, *msgspec.structs.astuple(sizes), state.id),
         )
-        return head
-
-    def _write_rows(self, before: str, width: int, behind: str, flat: list[object]) -> None:
-        """Execute `before VALUES-list behind` for the values in `flat`, `width` of them a row."""
-        start = 0
-        for rows in _ROWS_AT_ONCE:
-            step = rows * width
-            while len(flat) - start >= step:
-                self._connection.execute(_rows_sql(before, width, behind, rows), flat[start : start + step])
-                start += step
 
     # --- the transaction around a piece of work ---
 
     def _commit(self, work: Callable[[], tuple[T, _Changes]]) -> T:
         try:
             self._check_file()
-            self._connection.execute("BEGIN IMMEDIATE")
+            self.connection.execute("BEGIN IMMEDIATE")
             result, changes = work()
             self._fault("before_commit")
-            self._connection.execute("COMMIT")
+            self.connection.execute("COMMIT")
             self._fault("after_commit")
         except sqlite3.Error as error:
             raise self._failed(error) from error
@@ -267,16 +310,16 @@ class SqliteWriter:
 
     def _roll_back(self) -> None:
         # SQLite has rolled back by itself after some errors; after others this fails too, and the writer is replaced.
-        if self._connection.in_transaction:
+        if self.connection.in_transaction:
             with suppress(sqlite3.Error):
-                self._connection.execute("ROLLBACK")
+                self.connection.execute("ROLLBACK")
 
     def _is_unchanged(self) -> bool:
         """Return whether the file holds what this process knows."""
-        if self._connection.in_transaction:
+        if self.connection.in_transaction:
             return False
         try:
-            found = {info.name: info for _, info in read_stores(self._connection)}
+            found = {info.name: info for _, info in read_stores(self.connection)}
         except sqlite3.Error:
             return False
         return found == {name: state.info for name, state in self.stores.items()}
@@ -294,7 +337,7 @@ class SqliteWriter:
             raise StorageUnavailable(self.failure, hint="stop the server before a backup is put in its place")
 
     def _check_head(self, state: StoreState) -> None:
-        (last,) = self._connection.execute(f"SELECT max(seq) FROM log_{state.id}").fetchone()
+        (last,) = self.connection.execute(f"SELECT max(seq) FROM log_{state.id}").fetchone()
         if (last or 0) != state.info.head.seq:
             raise StorageUnavailable(
                 f"{self._path}: the log of {state.info.name!r} ends at {last}, its head says {state.info.head.seq}",
@@ -306,12 +349,6 @@ class SqliteWriter:
         if state is None:
             raise StoreUnknown(name)
         return state
-
-
-@lru_cache(maxsize=1024)
-def _rows_sql(before: str, width: int, behind: str, rows: int) -> str:
-    row = "(" + ",".join("?" * width) + ")"
-    return before + ",".join([row] * rows) + behind
 
 
 def _identity(path: str) -> tuple[int, int]:

@@ -14,11 +14,12 @@ from collections.abc import Callable, Mapping, MutableMapping
 from syncline_protocol.codec import encode_change
 from syncline_protocol.cursor import Cursor, Lineage, Seq
 from syncline_protocol.digest import digest_term
+from syncline_protocol.index import IndexSet
 from syncline_protocol.limits import BATCH_BYTES_TARGET, DEFAULT_LIMITS
 from syncline_protocol.messages import OpResult, Status
 from syncline_protocol.transaction import Op, Transaction
 
-from .base import Head, Outcome, Row, Usage
+from .base import Head, Outcome, Row, Sizes, StoreInfo, Terms, Usage
 from .decide import Balance, UsedKey, decide, decide_alone, is_refused_by_log, used_after
 
 __all__ = ["SCAN_SEQS_MAX", "TRANSACTION_BYTES_MAX", "StagedStore", "is_walked"]
@@ -33,6 +34,9 @@ TRANSACTION_BYTES_MAX = DEFAULT_LIMITS.batch_bytes_max - BATCH_BYTES_TARGET - 40
 
 _MASK = 0xFFFFFFFF
 
+_NO_INDEXES = IndexSet({})
+_NO_TERMS: Terms = {}
+
 
 def is_walked(partner: Seq | None, deletes_to: Seq, upto: Seq) -> bool:
     """Return whether a walk up to `upto` sends the row with this partner: an ADD that lives then, or a DELETE of an
@@ -45,29 +49,33 @@ class StagedStore:
     """One store in the course of one append.
 
     Args:
-        head: where the log stands.
+        info: the store, with the head of its log.
         used: what the log knows, at least of every key that the append names; it is updated.
         mint: makes the incarnation that the first commit starts, or None if the current one goes on.
         now_ms: the time of every change of this append.
         usage: what authors keep before the append, at least those of transactions with a quota.
+        indexes: those of the store, by uid.
 
-    `rows` and `partners` run parallel; `deaths` are (seq of ADD, seq of DELETE) of ADDs that were in the log before;
+    `rows`, `partners` and, if there are indexes, `terms` run parallel; the terms of a DELETE are here if its ADD is,
+    else the backend puts them there. `deaths` are (seq of ADD, seq of DELETE) of ADDs that were in the log before;
     `keys` are the keys that the append has used or changed; `usage_changes` is what it adds to the usage of authors.
     """
 
     __slots__ = (
-        "_mint", "_now_ms", "_usage", "_used", "after", "count", "deaths", "digest", "keys", "lineage", "partners",
-        "rows", "seq", "usage_changes",
+        "_indexes", "_mint", "_now_ms", "_usage", "_used", "after", "count", "deaths", "digest", "keys",
+        "lineage", "partners", "rows", "seq", "terms", "usage_changes",
     )  # fmt: skip
 
     def __init__(
         self,
-        head: Head,
+        info: StoreInfo,
         used: MutableMapping[str, UsedKey],
         mint: Callable[[], str] | None,
         now_ms: int,
         usage: Mapping[str, Usage],
+        indexes: IndexSet = _NO_INDEXES,
     ) -> None:
+        head = info.head
         self.after = head.seq
         self.seq = head.seq
         self.count = head.count
@@ -75,6 +83,7 @@ class StagedStore:
         self.lineage: Lineage = head.lineage
         self.rows: list[Row] = []
         self.partners: list[Seq | None] = []
+        self.terms: list[Terms] = []
         self.deaths: list[tuple[Seq, Seq]] = []
         self.keys: dict[str, UsedKey] = {}
         self.usage_changes: dict[str, Usage] = {}
@@ -82,6 +91,7 @@ class StagedStore:
         self._usage = usage
         self._mint = mint
         self._now_ms = now_ms
+        self._indexes = indexes
 
     @property
     def head(self) -> Head:
@@ -147,6 +157,8 @@ class StagedStore:
         self.rows.append(Row(seq, last_seq or seq, text))
         if op.value is not None:
             self.partners.append(None)
+            if self._indexes:
+                self.terms.append(self._indexes.terms(op.value))
             self.count += 1
             self.digest += digest_term(seq, key)
         else:
@@ -163,10 +175,42 @@ class StagedStore:
     def _bury(self, add_seq: Seq, delete_seq: Seq) -> None:
         """Join the row of a DELETE and that of its ADD, which is in this append or in the log."""
         self.partners.append(add_seq)
-        if add_seq > self.after:
-            self.partners[add_seq - self.after - 1] = delete_seq
+        place = add_seq - self.after - 1
+        if self._indexes:
+            self.terms.append(self.terms[place] if place >= 0 else _NO_TERMS)
+        if place >= 0:
+            self.partners[place] = delete_seq
         else:
             self.deaths.append((add_seq, delete_seq))
+
+    def gone(self) -> list[Seq]:
+        """Return the seqs that are no live records now: DELETEs, ADDs that died here, and older ADDs that did."""
+        own = [row.seq for row, partner in zip(self.rows, self.partners, strict=True) if partner is not None]
+        return own + [add_seq for add_seq, _ in self.deaths]
+
+    def sizes_after(self, before: Sizes, died: Mapping[Seq, int]) -> Sizes:
+        """Return the sizes of the store after the append.
+
+        Args:
+            before: those before it.
+            died: the bytes of each ADD in `deaths`.
+        """
+        live, dead, dead_values, tombstones = (
+            before.live_bytes,
+            before.dead_bytes,
+            before.dead_values,
+            before.tombstones,
+        )
+        for row, partner in zip(self.rows, self.partners, strict=True):
+            if partner is None:
+                live += len(row.text)
+            elif partner < row.seq:
+                tombstones += 1
+            else:
+                dead_values += 1
+                dead += len(row.text)
+        lost = sum(died.values())
+        return Sizes(live - lost, dead_values + len(died), dead + lost, tombstones)
 
 
 def _too_large(transaction: Transaction) -> Outcome:
