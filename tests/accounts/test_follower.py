@@ -14,7 +14,7 @@ from syncline_server.accounts.entry import ACCOUNTS
 from syncline_server.accounts.plans.users import UserChange
 from syncline_server.accounts.registry import Registry
 from syncline_server.committer import Answer
-from syncline_server.storage.base import Chunk, StorageUnavailable
+from syncline_server.storage.base import Chunk, Horizon, StorageUnavailable
 from syncline_server.storage.memory import MemoryStorage
 from syncline_server.storage.sqlite import SqliteStorage
 
@@ -83,6 +83,50 @@ async def test_a_restart_finds_everything(office: Office, pair: tuple[Process, P
     await again.directory.change_user("ada", UserChange(title="y"))
     await first.directory.catch_up()
     assert first.directory.registry.users["ada"].title == "y"
+
+
+# --- clean-up ---
+
+
+async def _clean_up(office: Office) -> None:
+    """Drop everything that can be dropped from the log of the accounts."""
+    head = (await office.storage.info(ACCOUNTS)).head.seq
+    while not (await office.storage.compact(ACCOUNTS, Horizon(head, head), 1.0)).is_done:
+        pass
+
+
+async def test_after_clean_up_a_restart_finds_everything(office: Office, pair: tuple[Process, Process]) -> None:
+    first, _ = pair
+    secret = await first.login("ada")
+    for title in ("x", "y", "z"):
+        await first.directory.change_user("ada", UserChange(title=title))
+    await first.directory.put_group("staff", ["ada"])
+    await first.directory.delete_group("staff")
+    await _clean_up(office)
+    assert (await office.storage.info(ACCOUNTS)).floors.tombstones > 0
+    await office.storage.close()
+    await office.storage.open()
+    again = await office.process()
+    assert again.who(secret) == "ada"
+    assert again.directory.registry.users["ada"].title == "z"
+    assert not again.directory.registry.groups
+
+
+async def test_a_loss_whose_delete_was_cleaned_away_is_a_loss_for_who_had_not_read_it(
+    office: Office, pair: tuple[Process, Process]
+) -> None:
+    first, second = pair
+    secret = await first.login("ada")
+    await second.directory.catch_up()
+    assert second.who(secret) == "ada"
+    await first.directory.put_group("staff", ["ada"])
+    await first.directory.delete_user("ada")
+    # The newest row of a log is always kept, so another change has to come for the DELETE to go.
+    await first.directory.add_user("eve")
+    await _clean_up(office)
+    await second.directory.catch_up()
+    assert second.who(secret) != "ada"
+    assert "ada" not in second.directory.registry.users
 
 
 # --- rivals ---

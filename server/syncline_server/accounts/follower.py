@@ -2,7 +2,8 @@
 
 Commits of this process come in through `extend`, in the turn of the event loop in which they are published; everything
 else is found by `catch_up`, which compares the position with the log itself. A log that is another one, or that has
-lost what was read of it, is folded from its start: rights that came from it are not kept on trust.
+lost what was read of it, is folded from its start: rights that came from it are not kept on trust. So is one from which
+clean-up has taken DELETEs that were not read yet, as one of them may have ended a right.
 
 Hazard: a commit may come in while a read is under way. A walk leaves out what is dead at its end, so its rows only fit
 onto the position that it began at; if that has moved, they are thrown away and read again.
@@ -103,6 +104,8 @@ class Follower:
             if began is None or not began.is_in(info.store_id, info.head):
                 return await self._begin_anew(info)
             rows = await self._rows(began.seq, info.head.seq)
+            if rows is None:
+                return await self._begin_anew(info)
         except BaseException:
             self.is_behind = True
             raise
@@ -126,6 +129,7 @@ class Follower:
         """Fold the whole log. Until that is done, and if it fails, nobody may do anything."""
         self._replace(None, Registry(self.registry.version + 1))
         rows = await self._rows(Seq(0), info.head.seq)
+        assert rows is not None, "who holds nothing misses no DELETE"
         registry = Registry(self.registry.version + 1)
         registry.apply(rows)
         self._replace(_At(info.store_id, info.head.seq, info.head.cursor), registry)
@@ -144,10 +148,14 @@ class Follower:
             info, _ = await self._storage.create(ACCOUNTS, self._now_ms())
             return info
 
-    async def _rows(self, after: Seq, upto: Seq) -> list[Row]:
+    async def _rows(self, after: Seq, upto: Seq) -> list[Row] | None:
+        """Return what is above a position; None if DELETEs of it are gone."""
         rows: list[Row] = []
+        began = after
         while after < upto:
             chunk = await self._storage.read(ACCOUNTS, after, upto)
+            if 0 < began < chunk.floor:
+                return None
             rows += chunk.rows
             after = chunk.to
         return rows
