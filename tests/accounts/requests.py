@@ -130,6 +130,10 @@ _OF_USERS = {
     "addMember": Asked("/v1/groups/staff/members/other"),
     "removeMember": Asked("/v1/groups/staff/members/stranger"),
     "readAudit": Asked("/v1/audit"),
+    "listBackups": Asked("/v1/backups"),
+    "makeBackup": Asked("/v1/backups", {}),
+    "getBackup": Asked("/v1/backups/manual-20270115T080000Z.db"),
+    "downloadBackup": Asked("/v1/backups/manual-20270115T080000Z.db/file"),
     "readAudit lines": _accepting("application/x-ndjson", "/v1/audit"),
 }
 

@@ -24,6 +24,7 @@ CODES = {
     "nam": "store_name_invalid",
     "inv": "invitation_invalid",
     "nof": "not_found",
+    "uns": "unsupported",
 }
 
 #: Rows of what changes nothing, and of what is counted whatever comes of it.
@@ -119,6 +120,10 @@ deleteGroup           | .   no  no  no  no  no  no  no  no  200 exp .   no  no  
 addMember             | .   no  no  no  no  no  no  no  no  200 exp .   no  no  no  no
 removeMember          | .   no  no  no  no  no  no  no  no  200 exp .   no  no  no  no
 readAudit             | .   no  no  no  no  no  no  no  no  200 exp .   no  no  no  no
+listBackups           | .   no  no  no  no  no  no  no  no  uns exp .   no  no  no  no
+makeBackup            | .   no  no  no  no  no  no  no  no  uns exp .   no  no  no  no
+getBackup             | .   no  no  no  no  no  no  no  no  uns exp .   no  no  no  no
+downloadBackup        | .   no  no  no  no  no  no  no  no  uns exp .   no  no  no  no
 readAudit lines       | .   no  no  no  no  no  no  no  no  200 exp .   no  no  no  no
 listTokens            | .   200 200 200 200 200 200 200 200 200 exp .   200 200 200 200
 listTokens of another | .   no  no  no  no  no  no  no  no  200 exp .   no  no  no  no
