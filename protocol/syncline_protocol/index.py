@@ -14,7 +14,7 @@ import re
 import struct
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
-from math import isinf
+from math import inf, isinf
 from typing import Any, Literal
 
 import msgspec
@@ -33,6 +33,7 @@ __all__ = [
     "end_of",
     "kind_range",
     "prefix_range",
+    "references_of",
     "terms_of",
 ]
 
@@ -54,17 +55,21 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _POINTER = re.compile(r"(/([^/~\ud800-\udfff]|~[01])*)*")
 
 # The first byte of a term says what it is of, in the order of the kinds.
-_NULL, _FALSE, _TRUE, _NUMBER, _TEXT = b"\x01", b"\x02", b"\x03", b"\x04", b"\x05"
+_NULL, _FALSE, _TRUE, _NEGATIVE, _NUMBER, _TEXT = b"\x01", b"\x02", b"\x03", b"\x04", b"\x05", b"\x06"
 
 #: Below this, whole numbers are doubles exactly; the one above it has the same double.
 _EXACT_END = 2**53
-_SIGN = 1 << 63
-_ALL_BITS = (1 << 64) - 1
 #: How far a whole number may lie from its double to be told apart.
 _REST_MAX = 1 << 62
-_pack_double = struct.Struct(">d").pack
-_unpack_bits = struct.Struct(">Q").unpack
-_pack_number = struct.Struct(">cQQ").pack
+#: Behind a double: the number is below it, is it, is above it.
+_BELOW, _EXACT, _ABOVE = b"\x00", b"\x01", b"\x02"
+_pack_double = struct.Struct(">cdc").pack
+_pack_rest = struct.Struct(">Q").pack
+#: What turns the bytes of doubles below zero into the order of their values.
+_INVERTED = bytes(range(255, -1, -1))
+
+#: What a path finds where there is nothing: it is no scalar, and nothing is below it.
+_NOTHING: dict[str, Any] = {}
 
 
 class IndexSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -133,18 +138,22 @@ def encode_term(scalar: Scalar) -> bytes:
 
 
 def _encode_number(number: int | float) -> bytes:
-    """Return 17 bytes that sort as numbers do: the nearest double, then how far a whole number is from it."""
+    """Return bytes that sort as numbers do: the nearest double, then how far a whole number is from it."""
     try:
         double = float(number)
     except OverflowError:
-        double = float("inf") if number > 0 else float("-inf")
+        double = inf if number > 0 else -inf
     rest = 0
     if not -_EXACT_END < double < _EXACT_END and isinstance(number, int) and not isinf(double):
         # Half of the way to the next double is at most 2^62 below 2^116; beyond, what is farther off is not told apart.
         rest = max(-_REST_MAX, min(_REST_MAX, number - int(double)))
-    # Minus zero is zero.
-    (bits,) = _unpack_bits(_pack_double(double + 0.0))
-    return _pack_number(_NUMBER, bits ^ _ALL_BITS if bits & _SIGN else bits | _SIGN, rest + _SIGN)
+    place = _EXACT if rest == 0 else _ABOVE if rest > 0 else _BELOW
+    if double >= 0:
+        # Minus zero is zero.
+        term = _pack_double(_NUMBER, double + 0.0, place)
+    else:
+        term = _NEGATIVE + _pack_double(_NEGATIVE, double, place)[1:-1].translate(_INVERTED) + place
+    return term if rest == 0 else term + _pack_rest(rest + _REST_MAX)
 
 
 def prefix_range(text: str) -> TermRange:
@@ -156,7 +165,9 @@ def prefix_range(text: str) -> TermRange:
 def kind_range(scalar: Scalar) -> TermRange:
     """Return the range of all scalars that are compared with this one: numbers with numbers, strings with strings."""
     if isinstance(scalar, bool):
-        return TermRange(_FALSE, _NUMBER)
+        return TermRange(_FALSE, _NEGATIVE)
+    if isinstance(scalar, (int, float)):
+        return TermRange(_NEGATIVE, _TEXT)
     first = encode_term(scalar)[:1]
     return TermRange(first, end_of(first))
 
@@ -169,29 +180,46 @@ def end_of(first: bytes) -> bytes | None:
 
 def terms_of(spec: IndexSpec, value: Any) -> tuple[bytes, ...]:
     """Return the terms of a decoded value, without repeats."""
-    return _terms(_steps_of(spec.path), spec.kind, value)
+    return _terms_at(_find(_steps_of(spec.path), value), spec.kind)
+
+
+def references_of(spec: IndexSpec, value: Any) -> tuple[str, ...]:
+    """Return the keys of other records that a decoded value names where the index looks: the strings there."""
+    found = _find(_steps_of(spec.path), value)
+    items = found if isinstance(found, list) and spec.kind == "multi" else [found]
+    return tuple(dict.fromkeys([item for item in items if isinstance(item, str)]))[:_TERMS_MAX]
 
 
 def _steps_of(path: str) -> tuple[str, ...]:
-    return tuple(step.replace("~1", "/").replace("~0", "~") for step in path.split("/")[1:])
+    return tuple([step.replace("~1", "/").replace("~0", "~") for step in path.split("/")[1:]])
 
 
-def _terms(steps: tuple[str, ...], kind: IndexKind, value: Any) -> tuple[bytes, ...]:
+def _find(steps: tuple[str, ...], value: Any) -> Any:
+    """Return what the steps lead to."""
     for step in steps:
-        if isinstance(value, dict):
-            if step not in value:
-                return ()
-            value = value[step]
-        elif isinstance(value, list) and (step == "0" or (step.isdecimal() and step.isascii() and step[0] != "0")):
-            if len(step) > 9 or int(step) >= len(value):
-                return ()
-            value = value[int(step)]
+        if type(value) is dict:
+            value = value.get(step, _NOTHING)
+        elif type(value) is list:
+            value = _element(value, step)
         else:
-            return ()
-    if isinstance(value, list) and kind == "multi":
-        found = [encode_term(item) for item in value if not isinstance(item, (dict, list))]
-        return tuple(dict.fromkeys(found))[:_TERMS_MAX]
-    return () if isinstance(value, (dict, list)) else (encode_term(value),)
+            return _NOTHING
+    return value
+
+
+def _element(items: list[Any], step: str) -> Any:
+    is_index = step == "0" or (step.isdecimal() and step.isascii() and step[0] != "0" and len(step) < 10)
+    return items[int(step)] if is_index and int(step) < len(items) else _NOTHING
+
+
+def _terms_at(found: Any, kind: IndexKind) -> tuple[bytes, ...]:
+    if isinstance(found, dict):
+        return ()
+    if not isinstance(found, list):
+        return (encode_term(found),)
+    if kind != "multi":
+        return ()
+    terms = [encode_term(item) for item in found if not isinstance(item, (dict, list))]
+    return tuple(dict.fromkeys(terms))[:_TERMS_MAX]
 
 
 class IndexSet:
@@ -213,9 +241,14 @@ class IndexSet:
     def terms(self, value: bytes | msgspec.Raw) -> dict[str, tuple[bytes, ...]]:
         """Return the terms of a value, of those indexes in which it has any. `value` is the JSON text."""
         decoded = self._decode(value)
-        found = {}
+        terms: dict[str, tuple[bytes, ...]] = {}
         for uid, steps, kind in self._indexes:
-            terms = _terms(steps, kind, decoded)
-            if terms:
-                found[uid] = terms
-        return found
+            # Most paths are one name in an object and lead to a scalar; each append pays for this line by line.
+            found = decoded
+            for step in steps:
+                found = found.get(step, _NOTHING) if type(found) is dict else _find((step,), found)
+            if type(found) is str or type(found) is float:
+                terms[uid] = (encode_term(found),)
+            elif found is not _NOTHING and (own := _terms_at(found, kind)):
+                terms[uid] = own
+        return terms

@@ -20,6 +20,7 @@ from syncline_protocol.index import (
     end_of,
     kind_range,
     prefix_range,
+    references_of,
     terms_of,
 )
 from syncline_protocol.limits import DEFAULT_LIMITS
@@ -269,3 +270,16 @@ def test_a_path_that_is_no_pointer_is_refused(path: str) -> None:
 def test_a_kind_that_there_is_not_is_refused_by_the_type() -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.json.decode(b'{"name":"n","path":"/a","kind":"full-text"}', type=IndexSpec)
+
+
+# --- references ---
+
+
+def test_the_strings_where_an_index_looks_are_the_keys_of_other_records() -> None:
+    value = {"author": "u1", "tags": ["t2", "t1", "t2", 3, None, {"k": 1}], "count": 7}
+    assert references_of(IndexSpec("author", "/author"), value) == ("u1",)
+    assert references_of(IndexSpec("tags", "/tags", "multi"), value) == ("t2", "t1")
+    assert references_of(IndexSpec("tags", "/tags"), value) == ()
+    assert references_of(IndexSpec("tag", "/tags/0"), value) == ("t2",)
+    assert references_of(IndexSpec("count", "/count"), value) == ()
+    assert references_of(IndexSpec("none", "/none"), value) == ()
