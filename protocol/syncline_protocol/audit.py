@@ -52,6 +52,8 @@ ACTIONS: dict[str, str] = {
     "group.add": "a group was made",
     "group.change": "the members of a group changed",
     "group.remove": "a group was removed",
+    "index.create": "an index of a store was declared",
+    "index.drop": "an index of a store was dropped",
     "invitation.accept": "an invitation was accepted",
     "invitation.add": "an invitation was made",
     "invitation.remove": "an invitation was taken back",

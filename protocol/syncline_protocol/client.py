@@ -14,12 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from .codec import decode_server_message, encode
 from .cursor import Cursor, Lineage, Seq, parse_cursor
 from .errors import CloseCode, LocalProtocolError, RemoteProtocolError
-from .limits import DEFAULT_LIMITS, HELLO_TIMEOUT_S, SEQ_MAX, Limits
+from .feed_checks import check_changes, check_listing, check_records
+from .limits import DEFAULT_LIMITS, HELLO_TIMEOUT_S, Limits
 from .messages import (
     Add,
     Auth,
@@ -28,7 +27,6 @@ from .messages import (
     Behind,
     Bye,
     CaughtUp,
-    Change,
     ClientMessage,
     Delete,
     Ended,
@@ -36,6 +34,8 @@ from .messages import (
     Expiring,
     Fetch,
     Fill,
+    Find,
+    Found,
     Heads,
     Heartbeat,
     Hello,
@@ -48,7 +48,6 @@ from .messages import (
     WriteResult,
     Wrote,
 )
-from .ranges import parse_ranges
 from .states import SessionState, after_server_message
 
 __all__ = [
@@ -64,6 +63,7 @@ __all__ = [
     "FeedFill",
     "FeedLive",
     "FeedOpened",
+    "FoundRecords",
     "GoodbyeSaid",
     "Refused",
     "Welcomed",
@@ -71,11 +71,6 @@ __all__ = [
 
 #: A connection is dead after this many heartbeat periods without a frame, a feed after so many without a batch.
 _SILENT_PERIODS_MAX = 3
-
-#: The ranges of one LIVE are bounded by the size of frames.
-_LIVE_RANGES_MAX = 2**31
-
-_NONE, _LAST = Seq(0), Seq(SEQ_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +134,13 @@ class FeedFill:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundRecords:
+    """A FIND was answered."""
+
+    message: Found
+
+
+@dataclass(frozen=True, slots=True)
 class FeedCaughtUp:
     """Everything up to `message.at` is there."""
 
@@ -185,6 +187,7 @@ ClientEvent = (
     | FeedBatch
     | FeedLive
     | FeedFill
+    | FoundRecords
     | FeedCaughtUp
     | FeedBehind
     | FeedEnded
@@ -228,6 +231,7 @@ class ClientSession:
         self._heartbeat_due_at = now
         self._next_id = 1
         self._asked: dict[int, str] = {}
+        self._finding: set[int] = set()
         self._feeds: dict[str, _Feed] = {}
         self._out: list[bytes] = [encode(hello)]
 
@@ -303,7 +307,7 @@ class ClientSession:
         after, upto = parse_cursor(message.from_).seq, parse_cursor(message.to).seq
         if upto < after:
             raise RemoteProtocolError("bad_message", f"BATCH: the position goes back from {after} to {upto}")
-        _check_changes(message.changes, after, upto)
+        check_changes(message.changes, after, upto)
         feed.cursor = message.to
         feed.behind_since = None
         return [FeedBatch(feed.id, message)]
@@ -311,18 +315,25 @@ class ClientSession:
     def _on_live(self, message: Live, now: float) -> list[ClientEvent]:
         feed = self._feed(message.feed)
         if feed.listed_upto is not None:
-            listed_upto = _check_listing(message, feed.listed_upto, feed.cursor)
+            listed_upto = check_listing(message, feed.listed_upto, feed.cursor)
             feed.listed_upto = None if message.last else listed_upto
         feed.behind_since = None
         return [FeedLive(feed.id, message)]
 
     def _on_fill(self, message: Fill, now: float) -> list[ClientEvent]:
         feed = self._listed_feed(message.feed)
-        _check_changes(message.changes)
-        if any(change.op != "ADD" for change in message.changes):
-            raise RemoteProtocolError("bad_message", "FILL: it brings records, and nothing else")
+        check_changes(message.changes)
+        check_records("FILL", message.changes)
         feed.behind_since = None
         return [FeedFill(feed.id, message)]
+
+    def _on_found(self, message: Found, now: float) -> list[ClientEvent]:
+        if message.id not in self._finding:
+            raise RemoteProtocolError("bad_message", f"FOUND for the unknown id {message.id}")
+        self._finding.discard(message.id)
+        parse_cursor(message.at)
+        check_records("FOUND", message.records)
+        return [FoundRecords(message)]
 
     def _on_caught_up(self, message: CaughtUp, now: float) -> list[ClientEvent]:
         feed = self._listed_feed(message.feed)
@@ -357,6 +368,7 @@ class ClientSession:
     def _on_error(self, message: Error, now: float) -> list[ClientEvent]:
         if message.id is not None:
             self._asked.pop(message.id, None)
+            self._finding.discard(message.id)
         return [Refused(message)]
 
     def _on_bye(self, message: Bye, now: float) -> list[ClientEvent]:
@@ -382,7 +394,7 @@ class ClientSession:
         request_id, self._next_id = self._next_id, self._next_id + 1
         return request_id
 
-    def send(self, message: Auth | Add | Delete | Write | Unsubscribe | Fetch) -> None:
+    def send(self, message: Auth | Add | Delete | Write | Unsubscribe | Fetch | Find) -> None:
         """Send AUTH, or a request whose id came from `next_id`.
 
         Raises:
@@ -392,6 +404,8 @@ class ClientSession:
         self._require_ready(message)
         if isinstance(message, (Unsubscribe, Fetch)) and all(feed.id != message.id for feed in self._feeds.values()):
             raise LocalProtocolError("not_subscribed", f"no open subscription has the id {message.id}")
+        if isinstance(message, Find):
+            self._finding.add(message.id)
         self._out.append(encode(message))
 
     def subscribe(self, request: Subscribe) -> None:
@@ -443,31 +457,6 @@ class ClientSession:
             self._out.append(encode(Heartbeat()))
 
 
-def _check_changes(changes: tuple[Change, ...], after: Seq = _NONE, upto: Seq = _LAST) -> None:
-    if changes and changes[-1].seq > upto:
-        raise RemoteProtocolError("bad_message", f"the change {changes[-1].seq} is not in a batch up to {upto}")
-    before = after
-    for change in changes:
-        if change.seq <= before:
-            raise RemoteProtocolError("bad_message", f"the change {change.seq} comes after {before}")
-        if (change.op == "ADD") != isinstance(change.value, msgspec.Raw):
-            raise RemoteProtocolError("bad_message", f"the change {change.seq}: an ADD, and no DELETE, has a value")
-        before = change.seq
-
-
-def _check_listing(message: Live, listed_upto: Seq, at: Cursor) -> Seq:
-    """Check the next part of what lives at a position, and return the last seq that it names."""
-    if message.upto != at:
-        raise RemoteProtocolError("bad_message", f"LIVE: what lives at {message.upto}, not at {at}")
-    ranges = parse_ranges(message.seqs, ranges_max=_LIVE_RANGES_MAX)
-    if not ranges:
-        return listed_upto
-    first, last = ranges[0][0], ranges[-1][1]
-    if first <= listed_upto or last > parse_cursor(at).seq:
-        raise RemoteProtocolError("bad_message", f"LIVE: {first} to {last} at {at}, after {listed_upto}")
-    return last
-
-
 _HANDLERS: dict[type, Callable[[ClientSession, Any, float], list[ClientEvent]]] = {
     Welcome: ClientSession._on_welcome,
     Authenticated: ClientSession._on_authenticated,
@@ -477,6 +466,7 @@ _HANDLERS: dict[type, Callable[[ClientSession, Any, float], list[ClientEvent]]] 
     Batch: ClientSession._on_batch,
     Live: ClientSession._on_live,
     Fill: ClientSession._on_fill,
+    Found: ClientSession._on_found,
     CaughtUp: ClientSession._on_caught_up,
     Behind: ClientSession._on_behind,
     Ended: ClientSession._on_ended,

@@ -24,6 +24,7 @@ __all__ = [
     "encode",
     "encode_change",
     "fill_frame",
+    "found_frame",
     "without_author",
 ]
 
@@ -157,4 +158,17 @@ def fill_frame(feed: str, changes: Iterable[bytes], *, last: bool) -> bytes:
         feed.encode(),
         b",".join(changes),
         b',"last":true' if last else b"",
+    )
+
+
+def found_frame(
+    request_id: int, at: Cursor, records: Iterable[bytes], *, following: str | None, count: int | None
+) -> bytes:
+    """Put a FOUND together from encoded changes. `following` is its `next`, without a character that JSON escapes."""
+    return b'{"type":"FOUND","id":%d,"at":"%b","records":[%b]%b%b}' % (
+        request_id,
+        at.encode(),
+        b",".join(records),
+        b"" if following is None else b',"next":"%b"' % following.encode(),
+        b"" if count is None else b',"count":%d' % count,
     )

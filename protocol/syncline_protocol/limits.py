@@ -9,6 +9,8 @@ import msgspec
 
 __all__ = [
     "BATCH_BYTES_TARGET",
+    "FIND_LIMIT_MAX",
+    "FOUND_BYTES_TARGET",
     "HEARTBEAT_S",
     "HELLO_TIMEOUT_S",
     "ID_MAX",
@@ -41,6 +43,11 @@ VALUE_DEPTH_MAX = 64
 #: A frame of changes is closed when it reaches this size, at the next end of a transaction. It is about
 #: what one `write` can hand to the kernel in one go.
 BATCH_BYTES_TARGET = 128 * 1024
+
+#: What a FOUND or a page holds at most; a page is also closed by the first record with which it has so many bytes, so
+#: that with the largest record on top it stays below the largest batch.
+FIND_LIMIT_MAX = 10_000
+FOUND_BYTES_TARGET = 1024 * 1024
 
 #: A connection that has not sent HELLO after this long is closed.
 HELLO_TIMEOUT_S = 5.0

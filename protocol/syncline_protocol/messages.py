@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from .cursor import Cursor, Seq
-from .limits import ID_MAX, SEQ_MAX, Limits
+from .limits import FIND_LIMIT_MAX, ID_MAX, SEQ_MAX, Limits
 
 __all__ = [
     "Add",
@@ -31,6 +31,8 @@ __all__ = [
     "Expiring",
     "Fetch",
     "Fill",
+    "Find",
+    "Found",
     "Heads",
     "Heartbeat",
     "Hello",
@@ -171,11 +173,26 @@ class Fetch(_Request, tag="FETCH", frozen=True):
     seqs: str
 
 
+class Find(_Request, tag="FIND", frozen=True):
+    """Ask once for live records: those that `filter` selects, in the order of its index, or of their keys.
+
+    `page` is `next` of the FOUND before; `count` asks how many there are in all.
+    """
+
+    id: RequestId
+    store: str
+    filter: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    order: Literal["asc", "desc"] = "asc"
+    limit: Annotated[int, msgspec.Meta(ge=1, le=FIND_LIMIT_MAX)] = 100
+    page: str | None = None
+    count: bool = False
+
+
 class Heartbeat(_Message, tag="HEARTBEAT", frozen=True):
     """I am here. The server's form is `Heads`."""
 
 
-ClientMessage = Hello | Auth | Add | Delete | Write | Subscribe | Unsubscribe | Fetch | Heartbeat
+ClientMessage = Hello | Auth | Add | Delete | Write | Subscribe | Unsubscribe | Fetch | Find | Heartbeat
 
 
 # --- from the server ---------------------------------------------------------------------------------
@@ -296,6 +313,19 @@ class Fill(_Message, tag="FILL", frozen=True):
     last: bool = False
 
 
+class Found(_Message, tag="FOUND", frozen=True):
+    """The answer to FIND: the ADDs of what was found, in its order, and the position of the log that was looked at.
+
+    There is more if there is a `next`; `count` is there if it was asked for.
+    """
+
+    id: RequestId
+    at: Cursor
+    records: tuple[Change, ...]
+    next: str | None = None
+    count: Annotated[int, msgspec.Meta(ge=0, le=SEQ_MAX)] | None = None
+
+
 class CaughtUp(_Message, tag="CAUGHT_UP", frozen=True):
     """Everything up to `at` has been sent; `count` and `digest` are of the live records at exactly `at`."""
 
@@ -355,6 +385,7 @@ ServerMessage = (
     | Batch
     | Live
     | Fill
+    | Found
     | CaughtUp
     | Behind
     | Ended

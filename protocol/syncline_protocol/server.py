@@ -14,9 +14,10 @@ from typing import Any
 
 import msgspec
 
-from .codec import decode_client_message, encode
+from .codec import decode_client_message, encode, found_frame
 from .cursor import NOW, START, Cursor, Lineage, Seq, parse_cursor
 from .errors import ERROR_CODES, CloseCode, FrameInvalid, RemoteProtocolError
+from .filter import Filter, parse_filter
 from .limits import DEFAULT_LIMITS, HEARTBEAT_S, HELLO_TIMEOUT_S, SILENCE_MAX_S, Limits
 from .messages import (
     Add,
@@ -30,6 +31,8 @@ from .messages import (
     Error,
     Expiring,
     Fetch,
+    Find,
+    Found,
     Heads,
     Heartbeat,
     Hello,
@@ -52,6 +55,7 @@ __all__ = [
     "FETCH_RANGES_MAX",
     "AuthRequested",
     "FetchRequested",
+    "FindRequested",
     "Opened",
     "ServerEvent",
     "ServerSession",
@@ -97,9 +101,10 @@ class WriteRequested(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class SubscribeRequested:
-    """A subscription to open; answer it with `subscribed` or `refuse`."""
+    """A subscription to open; answer it with `subscribed` or `refuse`. `wanted` is its filter."""
 
     request: Subscribe
+    wanted: Filter | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +121,19 @@ class FetchRequested:
     request: Fetch
 
 
-ServerEvent = Opened | AuthRequested | WriteRequested | SubscribeRequested | UnsubscribeRequested | FetchRequested
+@dataclass(frozen=True, slots=True)
+class FindRequested:
+    """Records to look for; answer it with `found` or `refuse`. `filter` is what the request says, checked as far as
+    that can be without the store.
+    """
+
+    request: Find
+    filter: Filter | None
+
+
+ServerEvent = (
+    Opened | AuthRequested | WriteRequested | SubscribeRequested | UnsubscribeRequested | FetchRequested | FindRequested
+)
 
 
 class ServerSession:
@@ -131,6 +148,7 @@ class ServerSession:
     __slots__ = (
         "_features",
         "_feeds",
+        "_finds",
         "_heard_at",
         "_heartbeat_due_at",
         "_invalid_frames",
@@ -159,12 +177,17 @@ class ServerSession:
         self._features: tuple[str, ...] = ()
         self._writes: set[int] = set()
         self._feeds: dict[int, str | None] = {}
+        self._finds: set[int] = set()
         self._out: list[bytes] = []
 
     @property
     def in_flight(self) -> int:
         """How many writes have not been answered yet."""
         return len(self._writes)
+
+    def has(self, feature: str) -> bool:
+        """Return whether the client uses this feature (PROTOCOL 13.3)."""
+        return feature in self._features
 
     # --- receiving ---
 
@@ -213,7 +236,7 @@ class ServerSession:
     def _on_subscribe(self, message: Subscribe) -> ServerEvent:
         self._claim(message.id)
         try:
-            _check_subscribe(message)
+            wanted = _check_subscribe(message)
         except RemoteProtocolError as error:
             error.request_id = message.id
             raise
@@ -225,7 +248,7 @@ class ServerSession:
                 request_id=message.id,
             )
         self._feeds[message.id] = None
-        return SubscribeRequested(message)
+        return SubscribeRequested(message, wanted)
 
     def _on_unsubscribe(self, message: Unsubscribe) -> ServerEvent:
         self._require_feed(message.id)
@@ -235,11 +258,22 @@ class ServerSession:
         self._require_feed(message.id)
         return FetchRequested(message)
 
+    def _on_find(self, message: Find) -> ServerEvent:
+        self._claim(message.id)
+        try:
+            check_store_name(message.store)
+            wanted = None if message.filter is msgspec.UNSET else parse_filter(message.filter)
+        except RemoteProtocolError as error:
+            error.request_id = message.id
+            raise
+        self._finds.add(message.id)
+        return FindRequested(message, wanted)
+
     def _on_heartbeat(self, message: Heartbeat) -> None:
         return None
 
     def _claim(self, request_id: int) -> None:
-        if request_id in self._writes or request_id in self._feeds:
+        if request_id in self._writes or request_id in self._feeds or request_id in self._finds:
             raise RemoteProtocolError("id_in_use", f"the request {request_id} is still open", request_id=request_id)
 
     def _require_feed(self, request_id: int) -> None:
@@ -327,6 +361,14 @@ class ServerSession:
         )
         return True
 
+    def found(
+        self, request_id: int, at: Cursor, records: Iterable[bytes], *, following: str | None, count: int | None
+    ) -> None:
+        """Answer a FIND with encoded changes; its id is free again."""
+        self._finds.discard(request_id)
+        self.state = after_server_message(self.state, Found)
+        self._out.append(found_frame(request_id, at, records, following=following, count=count))
+
     def ended(self, request_id: int, reason: EndReason, at: Cursor | None) -> None:
         """End a feed; nothing of it may be written after this."""
         feed = self._feeds.pop(request_id)
@@ -336,6 +378,7 @@ class ServerSession:
     def refuse(self, request_id: int, code: str, message: str, *, after_ms: int | None = None) -> None:
         """Answer a request with an ERROR; its id is free again, unless it is that of an open feed."""
         self._writes.discard(request_id)
+        self._finds.discard(request_id)
         if self._feeds.get(request_id, "") is None:
             del self._feeds[request_id]
         self._send(Error(code, message, ERROR_CODES[code].retry, request_id, after_ms))
@@ -395,7 +438,7 @@ class ServerSession:
 
 
 #: The features that this version knows; HELLO asks for them, WELCOME echoes them.
-FEATURES: frozenset[str] = frozenset({"digest"})
+FEATURES: frozenset[str] = frozenset({"digest", "bitmaps"})
 
 _HANDLERS: dict[type, Callable[[ServerSession, Any], ServerEvent | None]] = {
     Hello: ServerSession._on_hello,
@@ -406,16 +449,17 @@ _HANDLERS: dict[type, Callable[[ServerSession, Any], ServerEvent | None]] = {
     Subscribe: ServerSession._on_subscribe,
     Unsubscribe: ServerSession._on_unsubscribe,
     Fetch: ServerSession._on_fetch,
+    Find: ServerSession._on_find,
     Heartbeat: ServerSession._on_heartbeat,
 }
 
 
-def _check_subscribe(message: Subscribe) -> None:
-    """Refuse what no log has to be asked about: names, positions and parameters of the wrong form."""
+def _check_subscribe(message: Subscribe) -> Filter | None:
+    """Refuse what no log has to be asked about: whatever is of the wrong form. Returns the filter."""
     check_store_name(message.store)
-    if message.filter is not msgspec.UNSET:
-        raise RemoteProtocolError("filter_invalid", "this server has no filters")
+    wanted = None if isinstance(message.filter, msgspec.UnsetType) else parse_filter(message.filter)
     if message.after not in (START, NOW):
         parse_cursor(message.after)
     if message.known is not None:
         Lineage.parse(message.known)
+    return wanted

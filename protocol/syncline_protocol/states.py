@@ -23,6 +23,8 @@ from .messages import (
     Expiring,
     Fetch,
     Fill,
+    Find,
+    Found,
     Heads,
     Heartbeat,
     Hello,
@@ -49,8 +51,10 @@ class SessionState(Enum):
     CLOSED = "closed"
 
 
-_REQUESTS = (Auth, Add, Delete, Write, Subscribe, Unsubscribe, Fetch, Heartbeat)
-_ANSWERS = (Authenticated, Expiring, Wrote, Subscribed, Batch, Live, Fill, CaughtUp, Behind, Ended, Heads, Error)
+_REQUESTS = (Auth, Add, Delete, Write, Subscribe, Unsubscribe, Fetch, Find, Heartbeat)
+_ANSWERS = (
+    Authenticated, Expiring, Wrote, Subscribed, Batch, Live, Fill, Found, CaughtUp, Behind, Ended, Heads, Error
+)  # fmt: skip
 
 #: What the client may send, and where that leads.
 SERVER_RECEIVES: dict[tuple[SessionState, type[ClientMessage]], SessionState] = {

@@ -29,6 +29,8 @@ from syncline_protocol.messages import (
     Expiring,
     Fetch,
     Fill,
+    Find,
+    Found,
     Heads,
     Heartbeat,
     Hello,
@@ -64,6 +66,7 @@ EXAMPLES: tuple[ClientMessage | ServerMessage, ...] = (
     Subscribe(7, "notes", _A, known="k3f9@0"),
     Unsubscribe(7),
     Fetch(7, "45,47-49"),
+    Find(8, "notes", msgspec.Raw(b'{"index":"room","eq":"r1"}'), count=True),
     Heartbeat(),
     Welcome("5f0c", "syncline/0.1", DEFAULT_LIMITS, 15000, ("digest",), "alice", 1795400900000),
     Authenticated("alice", 1795401800000),
@@ -79,6 +82,7 @@ EXAMPLES: tuple[ClientMessage | ServerMessage, ...] = (
     Batch("f3", _A, _B, (_ADDED, _DELETED)),
     Live("f3", Cursor("k3f9:1310"), "1-44,46,50-880", True),
     Fill("f3", (_ADDED,), True),
+    Found(8, Cursor("k3f9:1310"), (_ADDED,), count=1),
     CaughtUp("f3", Cursor("k3f9:1310"), 4821, "9c41e0d2"),
     Behind("f3", Cursor("k3f9:1310"), Cursor("k3f9:9800")),
     Ended(7, "f3", "unsubscribed", _B),
@@ -97,6 +101,7 @@ _REPLIES: dict[type[msgspec.Struct], tuple[type[msgspec.Struct], ...]] = {
     Subscribe: (Subscribed, Error),
     Unsubscribe: (Ended, Error),
     Fetch: (Fill, Error),
+    Find: (Found, Error),
 }
 
 
