@@ -80,6 +80,7 @@ from .errors import (
 )
 from .event import Behind, CaughtUp, Change, Ended, Restarted, Rewound, SubscriptionEvent
 from .http import StoreInfo
+from .past import Diff, Difference, Position
 from .record import Record, Records
 from .replica.entry import Edit, Refusal, SyncState
 from .replica.record import LocalRecord
@@ -101,6 +102,7 @@ from .replica.write import Write
 from .status import ConnectionState, Status
 from .stores import Stores
 from .subscription import Subscription, SubscriptionEvents
+from .upkeep import CleanUp, Estimate, Floors, IndexState, Policy, Sizes, StoreSettings, StoreStats, Upkeep
 from .value import Json, JsonValue
 from .write import Add, Delete, Written
 
@@ -113,6 +115,7 @@ __all__ = [
     "Behind",
     "CaughtUp",
     "Change",
+    "CleanUp",
     "Client",
     "ClientClosed",
     "Clock",
@@ -121,6 +124,8 @@ __all__ = [
     "ConnectionForbidden",
     "ConnectionState",
     "Delete",
+    "Diff",
+    "Difference",
     "Document",
     "DocumentError",
     "DocumentGone",
@@ -131,6 +136,8 @@ __all__ = [
     "EditMerged",
     "EditOverwrote",
     "Ended",
+    "Estimate",
+    "Floors",
     "FlushTimeout",
     "Forbidden",
     "Grant",
@@ -139,6 +146,7 @@ __all__ = [
     "Group",
     "Groups",
     "HistoryChanged",
+    "IndexState",
     "Invitation",
     "Invitations",
     "Json",
@@ -158,6 +166,8 @@ __all__ = [
     "NewInvitation",
     "NewToken",
     "OutboxFull",
+    "Policy",
+    "Position",
     "RateLimited",
     "Record",
     "Records",
@@ -173,9 +183,12 @@ __all__ = [
     "Returned",
     "Rewound",
     "RewoundTo",
+    "Sizes",
     "Status",
     "StoreInfo",
     "StoreReplaced",
+    "StoreSettings",
+    "StoreStats",
     "Stores",
     "Subscription",
     "SubscriptionEnded",
@@ -188,6 +201,7 @@ __all__ = [
     "Ticket",
     "Token",
     "Tokens",
+    "Upkeep",
     "User",
     "Users",
     "View",

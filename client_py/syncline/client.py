@@ -31,6 +31,7 @@ from .errors import Misuse, SynclineError
 from .http import HttpApi
 from .intake import Intake
 from .key import KeyMaker
+from .past import Diff, Position
 from .record import Record, Records
 from .replica.replica import Replica, open_replica
 from .status import ConnectionState, Status
@@ -249,13 +250,32 @@ class Client:
         with contextlib.suppress(SynclineError):
             await self._http.create_store(store)
 
-    async def get(self, store: str, key: str) -> Record | None:
-        """Return a live record, or None."""
-        return await self._http.get(store, key)
+    async def get(self, store: str, key: str, *, at: Position | None = None) -> Record | None:
+        """Return a live record, or None.
 
-    def records(self, store: str) -> Records:
-        """Walk over the live records of a store, in the order of their seqs, as they were at one position."""
-        return self._http.records(store)
+        Args:
+            at: a position of the past, at which it has to have lived: a cursor, a seq, or a moment with a time zone.
+
+        Raises:
+            RequestRefused: there is no such store, or the past is not kept that long (`history_gone`).
+        """
+        return await self._http.get(store, key, at)
+
+    def records(self, store: str, *, at: Position | None = None) -> Records:
+        """Walk over the live records of a store, in the order of their seqs, as they were at one position.
+
+        Args:
+            at: which position, as in `get`; by default that of now.
+        """
+        return self._http.records(store, at)
+
+    def diff(self, store: str, since: Position, to: Position | None = None) -> Diff:
+        """Walk over what changed in a store between two positions, as in `get`; by default up to now.
+
+        Records that were added and live at the later one come as ADDs, those that lived at the earlier one and were
+        deleted as DELETEs; what came and went in between does not come.
+        """
+        return self._http.diff(store, since, to)
 
     # --- sharing ---
 

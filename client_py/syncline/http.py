@@ -21,7 +21,9 @@ from .address import Address
 from .credentials import UNAUTHORIZED, Credentials
 from .errors import ConnectionFailed, ConnectionForbidden, Forbidden, LoginFailed, RateLimited, RequestRefused
 from .lines import NDJSON, lines_of
+from .past import Diff, Position, position_text
 from .record import Record, Records
+from .upkeep import Floors, Sizes
 
 __all__ = ["HttpApi", "StoreInfo"]
 
@@ -43,6 +45,11 @@ class StoreInfo(msgspec.Struct, frozen=True):
         digest: the digest of these, as in CAUGHT_UP.
         lineage: the history that `head` belongs to.
         role: what we are there: `reader`, `writer` or `owner`; None where nobody has to log in.
+        description: what its owner says of it.
+        indexes: the names of its indexes.
+        floors: how far clean-up has come.
+        sizes: how large it is; None if we see a part of it only.
+        owners: who owns it, as grants name them; None if we may not know.
     """
 
     name: str
@@ -54,6 +61,11 @@ class StoreInfo(msgspec.Struct, frozen=True):
     digest: str = ""
     lineage: str = ""
     role: str | None = None
+    description: str = ""
+    indexes: tuple[str, ...] = ()
+    floors: Floors = Floors()
+    sizes: Sizes | None = None
+    owners: tuple[str, ...] | None = None
 
 
 class _StoreList(msgspec.Struct):
@@ -175,20 +187,29 @@ class HttpApi:
         """Return a store."""
         return self._read(await self._request("GET", self._address.path("stores", name)), StoreInfo)
 
-    async def get(self, store: str, key: str) -> Record | None:
-        """Return a live record, or None."""
+    async def get(self, store: str, key: str, at: Position | None = None) -> Record | None:
+        """Return a record that lives, or lived at a position; or None."""
         try:
-            body = await self._request("GET", self._address.path("stores", store, "records", key))
+            body = await self._request("GET", self._url("stores", store, "records", key, at=at))
         except RequestRefused as error:
             if error.code == "record_unknown":
                 return None
             raise
         return self._read(body, Record)
 
-    def records(self, store: str) -> Records:
-        """Walk over the live records of a store."""
-        url = self._address.path("stores", store, "records")
-        return Records(self._open("GET", url, {"Accept": NDJSON}))
+    def records(self, store: str, at: Position | None = None) -> Records:
+        """Walk over the records of a store that live, or lived at a position."""
+        return Records(self._open("GET", self._url("stores", store, "records", at=at), {"Accept": NDJSON}))
+
+    def diff(self, store: str, since: Position, to: Position | None = None) -> Diff:
+        """Walk over what changed between two positions."""
+        url = self._url("stores", store, "diff", **{"from": since, "to": to})
+        return Diff(self._open("GET", url, {"Accept": NDJSON}))
+
+    def _url(self, *parts: str, **positions: Position | None) -> str:
+        given = {name: position_text(at) for name, at in positions.items() if at is not None}
+        url = self._address.path(*parts)
+        return f"{url}?{urlencode(given)}" if given else url
 
     async def server(self) -> dict[str, object]:
         """Return what the server says of itself."""

@@ -6,6 +6,7 @@ A walk is one answer in NDJSON, read as it comes, so a store may be larger than 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
+from typing import Generic, Self, TypeVar
 
 import httpx2
 import msgspec
@@ -16,7 +17,9 @@ from .errors import Misuse
 from .lines import lines_of
 from .value import JsonValue
 
-__all__ = ["Record", "Records"]
+__all__ = ["Record", "Records", "Walk"]
+
+T = TypeVar("T")
 
 _decode_value = msgspec.json.Decoder().decode
 
@@ -46,17 +49,17 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
         return decoded
 
 
-_decode_record = msgspec.json.Decoder(Record)
+class Walk(Generic[T]):
+    """What is read line by line, of one position: records, or differences.
 
-
-class Records:
-    """A walk over the live records of a store, in the order of their seqs; made by `Client.records`.
-
-    Use it with `async for`, inside of `async with` if the loop may be left early.
+    Args:
+        opening: is the answer; entered when it is first read from.
+        kind: what a line is.
     """
 
-    def __init__(self, opening: AbstractAsyncContextManager[httpx2.Response]) -> None:
+    def __init__(self, opening: AbstractAsyncContextManager[httpx2.Response], kind: type[T]) -> None:
         self._opening = opening
+        self._decoder = msgspec.json.Decoder(kind)
         self._lines: AsyncIterator[bytes] | None = None
         self._cursor: Cursor | None = None
         self._is_open = False
@@ -68,15 +71,15 @@ class Records:
         await self._open()
         return self._cursor
 
-    def __aiter__(self) -> "Records":
+    def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Record:
+    async def __anext__(self) -> T:
         if self._is_over:
             raise StopAsyncIteration
         lines = await self._open()
         try:
-            return _decode_record.decode(await anext(lines))
+            return self._decoder.decode(await anext(lines))
         except StopAsyncIteration:
             await self.aclose()
             raise
@@ -94,7 +97,7 @@ class Records:
             self._is_open = False
             await self._opening.__aexit__(None, None, None)
 
-    async def __aenter__(self) -> "Records":
+    async def __aenter__(self) -> Self:
         await self._open()
         return self
 
@@ -119,3 +122,13 @@ class Records:
             self._cursor = None if cursor is None else Cursor(cursor)
             self._lines = lines_of(response)
         return self._lines
+
+
+class Records(Walk[Record]):
+    """A walk over the live records of a store, in the order of their seqs; made by `Client.records`.
+
+    Use it with `async for`, inside of `async with` if the loop may be left early.
+    """
+
+    def __init__(self, opening: AbstractAsyncContextManager[httpx2.Response]) -> None:
+        super().__init__(opening, Record)

@@ -1,12 +1,29 @@
 """The stores of a server: `client.stores`."""
 
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
 from .http import HttpApi, StoreInfo
+from .upkeep import CleanUp, Estimate, StoreSettings, StoreStats, Upkeep
 
 __all__ = ["Stores"]
 
 
+#: While clean-up goes on it is asked so often how far it is.
+_LOOK_S = 0.2
+
+
+class _Compacted(msgspec.Struct):
+    """The answer to a wish for clean-up."""
+
+    upkeep: Upkeep | None = None
+    estimate: Estimate | None = None
+
+
 class Stores:
-    """Create, drop and list stores."""
+    """Create, drop and list stores, say how they are kept, and clean them up."""
 
     def __init__(self, http: HttpApi) -> None:
         self._http = http
@@ -27,6 +44,44 @@ class Stores:
     async def info(self, name: str) -> StoreInfo:
         """Return a store. Raises as `drop`."""
         return await self._http.store_info(name)
+
+    async def settings(self, name: str) -> StoreSettings:
+        """Return what the owner of a store says of it. Raises as `drop`."""
+        return await self._http.request("GET", "stores", name, "settings", kind=StoreSettings)
+
+    async def configure(self, name: str, settings: StoreSettings) -> StoreSettings:
+        """Say how a store is kept; this takes the place of all that was said before. Returns what holds now.
+
+        To change one setting: `configure(name, msgspec.structs.replace(await settings(name), retention_s=86400))`.
+
+        Raises:
+            RequestRefused: a setting makes no sense, there is no such store, or it is not ours to say.
+        """
+        return await self._http.request("PUT", "stores", name, "settings", kind=StoreSettings, body=settings)
+
+    async def stats(self, name: str) -> StoreStats:
+        """Return the statistics of a store. Raises as `drop`, also if we see a part of it only."""
+        return await self._http.request("GET", "stores", name, "stats", kind=StoreStats)
+
+    async def estimate(self, name: str) -> Estimate:
+        """Return what `compact` would drop. Raises as `drop`."""
+        query = {"dry_run": "1"}
+        answer = await self._http.request("POST", "stores", name, "compact", kind=_Compacted, query=query)
+        assert answer.estimate is not None, "a dry run is answered with an estimate"
+        return answer.estimate
+
+    async def compact(self, name: str, progress: Callable[[CleanUp], None] = lambda run: None) -> CleanUp:
+        """Clean a store up now, and return what came of it; its `error` says if it failed. Raises as `drop`.
+
+        Args:
+            progress: is told, some times a second, how far it is.
+        """
+        upkeep = (await self._http.request("POST", "stores", name, "compact", kind=_Compacted)).upkeep
+        while upkeep is not None and upkeep.run is not None:
+            progress(upkeep.run)
+            await asyncio.sleep(_LOOK_S)
+            upkeep = (await self.stats(name)).upkeep
+        return CleanUp() if upkeep is None or upkeep.last is None else upkeep.last
 
     async def list(self) -> list[StoreInfo]:
         """Return every store."""

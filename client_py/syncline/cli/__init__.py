@@ -9,6 +9,8 @@ import click
 
 from .audit import audit
 from .backup import backup
+from .compact import compact
+from .diff import diff
 from .doctor import doctor
 from .dump import dump
 from .frame import EXIT_CODES
@@ -39,7 +41,7 @@ def main(server: Server) -> None:
     """
 
 
-_RECORDS = (add, delete, dump, get, load, outbox, stores, tail)
+_RECORDS = (add, compact, delete, diff, dump, get, load, outbox, stores, tail)
 _ACCOUNTS = (accept, audit, grants, groups, invite, login, logout, password, setup, tokens, users, whoami)
 
 for _command in (*_RECORDS, *_ACCOUNTS, backup, doctor):

@@ -8,6 +8,7 @@ import msgspec
 from syncline.value import Json
 from syncline.write import Written
 
+from .duration import at_option
 from .frame import REFUSED, Stop, connected, notice, run
 from .server import Server, server_options
 
@@ -54,10 +55,11 @@ def delete(server: Server, store: str, key: str, as_json: bool) -> None:
 @click.argument("store")
 @click.argument("key")
 @click.option("--json", "as_json", is_flag=True, help="Print key, value, seq and time as one JSON object.")
+@at_option
 @server_options
-def get(server: Server, store: str, key: str, as_json: bool) -> None:
+def get(server: Server, store: str, key: str, as_json: bool, at: str | None) -> None:
     """Print the value of a record, digit by digit as it was added."""
-    run(_get(server, store, key, as_json))
+    run(_get(server, store, key, as_json, at))
 
 
 def _check_json(text: str) -> None:
@@ -87,9 +89,11 @@ async def _delete(server: Server, store: str, key: str) -> Written:
         return await client.delete(store, key)
 
 
-async def _get(server: Server, store: str, key: str, as_json: bool) -> None:
+async def _get(server: Server, store: str, key: str, as_json: bool, at: str | None) -> None:
     async with server.http() as http:
-        record = await http.get(store, key)
+        record = await http.get(store, key, at)
+    if record is None and at is not None:
+        raise Stop(REFUSED, f"{store} had no record {key!r} at {at}")
     if record is None:
         raise Stop(REFUSED, f"{store} has no live record {key!r}; `syncline tail {store}` shows what it has")
     click.echo(msgspec.json.encode(record) if as_json else record.text)

@@ -12,6 +12,8 @@ from syncline.http import HttpApi, StoreInfo
 
 from .frame import notice, run
 from .server import Server, server_options
+from .store_settings import set_command, show_command
+from .table import plain
 
 __all__ = ["stores"]
 
@@ -59,6 +61,10 @@ def drop(server: Server, name: str, yes: bool) -> None:
 def info(server: Server, name: str, as_json: bool) -> None:
     """Show a store: its id, head, number of live records and their digest."""
     run(_info(server, name, as_json))
+
+
+stores.add_command(set_command)
+stores.add_command(show_command)
 
 
 async def _list(server: Server, *, as_json: bool) -> None:
@@ -119,6 +125,9 @@ def _lines_of(store: StoreInfo) -> list[tuple[str, str]]:
         ("head", store.head),
         ("records", str(store.count)),
         ("digest", store.digest),
+        *([("owners", ", ".join(store.owners))] if store.owners else []),
+        *([("indexes", ", ".join(store.indexes))] if store.indexes else []),
+        *([("says", plain(store.description))] if store.description else []),
     ]
 
 

@@ -16,7 +16,7 @@ from .accounts import Accounts, Grants, Groups, Invitations, Tokens, Users
 from .client import Client, connect
 from .collection import Collection, DocumentsView
 from .document import Document, ref
-from .records import Records
+from .records import Diff, Records
 from .replica import Replica
 from .statuses import Statuses
 from .stores import Stores
@@ -28,6 +28,7 @@ __all__ = [
     "Accounts",
     "Client",
     "Collection",
+    "Diff",
     "Document",
     "DocumentsView",
     "Grants",

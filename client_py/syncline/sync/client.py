@@ -18,6 +18,7 @@ from syncline.accounts.expiry import Expiry
 from syncline.accounts.values import Accepted, Grant, NewInvitation, Role
 from syncline.clock import Clock
 from syncline.errors import ClientClosed
+from syncline.past import Position
 from syncline.record import Record
 from syncline.status import ConnectionState, Status
 from syncline.write import Add, Delete, Written
@@ -25,7 +26,7 @@ from syncline_protocol import START, Limits, messages
 
 from .accounts import Accounts
 from .loop_thread import LoopThread
-from .records import Records
+from .records import Diff, Records
 from .replica import Replica
 from .statuses import Statuses
 from .stores import Stores
@@ -214,18 +215,29 @@ class Client:
         opening = self._inner.replica(store, path, prefix=prefix, create=create, outbox_bytes_max=outbox_bytes_max)
         return Replica(self._thread, self._thread.run(opening))
 
-    def get(self, store: str, key: str) -> Record | None:
+    def get(self, store: str, key: str, *, at: Position | None = None) -> Record | None:
         """Return a live record, or None.
 
+        Args:
+            at: a position of the past, at which it has to have lived: a cursor, a seq, or a moment with a time zone.
+
         Raises:
-            RequestRefused: there is no such store.
+            RequestRefused: there is no such store, or the past is not kept that long (`history_gone`).
             ConnectionFailed: the server cannot be reached.
         """
-        return self._thread.run(self._inner.get(store, key))
+        return self._thread.run(self._inner.get(store, key, at=at))
 
-    def records(self, store: str) -> Records:
-        """Walk over the live records of a store, in the order of their seqs, as they were at one position."""
-        return Records(self._thread, self._inner.records(store))
+    def records(self, store: str, *, at: Position | None = None) -> Records:
+        """Walk over the live records of a store, in the order of their seqs, as they were at one position.
+
+        Args:
+            at: which position, as in `get`; by default that of now.
+        """
+        return Records(self._thread, self._inner.records(store, at=at))
+
+    def diff(self, store: str, since: Position, to: Position | None = None) -> Diff:
+        """Walk over what changed in a store between two positions, as `syncline.Client.diff` does."""
+        return Diff(self._thread, self._inner.diff(store, since, to))
 
     # --- sharing ---
 

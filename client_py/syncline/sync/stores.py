@@ -1,7 +1,10 @@
 """The stores of a server: `client.stores`."""
 
+from collections.abc import Callable
+
 from syncline import stores
 from syncline.http import StoreInfo
+from syncline.upkeep import CleanUp, Estimate, StoreSettings, StoreStats
 
 from .loop_thread import LoopThread
 
@@ -9,7 +12,10 @@ __all__ = ["Stores"]
 
 
 class Stores:
-    """Create, drop and list stores. Like all requests over HTTP they raise `ConnectionFailed` without a server."""
+    """Create, drop and list stores, and say how they are kept.
+
+    Like all requests over HTTP they raise `ConnectionFailed` without a server.
+    """
 
     def __init__(self, thread: LoopThread, inner: stores.Stores) -> None:
         self._thread = thread
@@ -30,6 +36,34 @@ class Stores:
     def info(self, name: str) -> StoreInfo:
         """Return a store. Raises as `drop`."""
         return self._thread.run(self._inner.info(name))
+
+    def settings(self, name: str) -> StoreSettings:
+        """Return what the owner of a store says of it. Raises as `drop`."""
+        return self._thread.run(self._inner.settings(name))
+
+    def configure(self, name: str, settings: StoreSettings) -> StoreSettings:
+        """Say how a store is kept; this takes the place of all that was said before. Returns what holds now.
+
+        Raises:
+            RequestRefused: a setting makes no sense, there is no such store, or it is not ours to say.
+        """
+        return self._thread.run(self._inner.configure(name, settings))
+
+    def stats(self, name: str) -> StoreStats:
+        """Return the statistics of a store. Raises as `drop`, also if we see a part of it only."""
+        return self._thread.run(self._inner.stats(name))
+
+    def estimate(self, name: str) -> Estimate:
+        """Return what `compact` would drop. Raises as `drop`."""
+        return self._thread.run(self._inner.estimate(name))
+
+    def compact(self, name: str, progress: Callable[[CleanUp], None] = lambda run: None) -> CleanUp:
+        """Clean a store up now, and return what came of it; its `error` says if it failed. Raises as `drop`.
+
+        Args:
+            progress: is told, some times a second, how far it is; in the client's thread.
+        """
+        return self._thread.run(self._inner.compact(name, progress))
 
     def list(self) -> list[StoreInfo]:
         """Return every store."""
