@@ -80,7 +80,7 @@ ERROR_CODES: dict[str, ErrorRule] = {
     "token_expired": ErrorRule("the token has expired; bring a new one", False, 401),
     "login_failed": ErrorRule("no account has this name and password, or it is disabled", False, 401),
     "forbidden": ErrorRule("no grant allows this", False, 403),
-    "quota_exceeded": ErrorRule("the change would exceed what the grant allows to keep here", False, 403),
+    "quota_exceeded": ErrorRule("the change would exceed what the grant or the store allows to keep here", False, 403),
     "rate_limited": ErrorRule("too many requests or attempts in a short time", True, 429),
     "token_in_url": ErrorRule("credentials were sent in a URL, where logs and histories keep them", False, 400),
     "name_taken": ErrorRule("somebody or something else has this name, or an account had it once", False, 409),

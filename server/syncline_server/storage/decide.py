@@ -7,17 +7,17 @@ Own-only and quotas are decided here too, by the authors that the log knows, so 
 question and the commit. A write that is in the log already is `dup`, whatever its author may do now.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
 from syncline_protocol.cursor import Seq
 from syncline_protocol.messages import OpResult, Status
-from syncline_protocol.transaction import Op, Quota, Transaction
+from syncline_protocol.transaction import Op, Transaction
 
 from .base import Usage
 
-__all__ = ["Balance", "Decision", "UsedKey", "decide", "decide_alone", "is_refused_by_log", "used_after"]
+__all__ = ["Balance", "Bound", "Decision", "UsedKey", "decide", "decide_alone", "is_refused_by_log", "used_after"]
 
 #: What an op alone is if the log was in its way. The other refusals are the op's own fault.
 _IN_THE_WAY: frozenset[Status] = frozenset({"conflict", "gone", "absent"})
@@ -49,37 +49,78 @@ class Decision(msgspec.Struct, frozen=True):
     last_seq: Seq | None
 
 
-class Balance:
-    """What an author with a quota keeps, while one transaction of his is decided.
+class Bound:
+    """What may be kept, and what is.
 
     Args:
-        author: the author.
-        quota: the bounds.
-        usage: what he keeps before the transaction.
+        records_max: so many live records, or None.
+        bytes_max: so many bytes of them, or None.
+        usage: what is kept before the transaction.
+        of: whose bound it is, as the refusal says it.
     """
 
-    __slots__ = ("_author", "_bytes", "_quota", "_records")
+    __slots__ = ("_bytes", "_bytes_max", "_of", "_records", "_records_max")
 
-    def __init__(self, author: str, quota: Quota, usage: Usage) -> None:
-        self._author = author
-        self._quota = quota
-        self._records = usage.records
-        self._bytes = usage.bytes
+    def __init__(self, records_max: int | None, bytes_max: int | None, usage: Usage, of: str) -> None:
+        self._records_max, self._bytes_max = records_max, bytes_max
+        self._records, self._bytes = usage.records, usage.bytes
+        self._of = of
+
+    def refusal(self, size: int) -> OpResult | None:
+        """Return why there is no room for one more record of so many bytes, or None."""
+        if self._records_max is not None and self._records + 1 > self._records_max:
+            return _no_room(f"no more than {self._records_max} records {self._of} may be in this store")
+        if self._bytes_max is not None and self._bytes + size > self._bytes_max:
+            return _no_room(f"the records {self._of} may have no more than {self._bytes_max} bytes together")
+        return None
+
+    def count(self, records: int, size: int) -> None:
+        """Take note of a record that comes or goes."""
+        self._records += records
+        self._bytes += size
+
+
+class Balance:
+    """What is kept while one transaction is decided, where a quota of its author or of the store bounds it.
+
+    Args:
+        author: the author, or None.
+        own: his bound, which counts keys and values of what he added.
+        store: that of the store, which counts the texts of changes.
+        text_bytes: returns how long the text of an ADD is: of this op at this seq, or without an op of what is there.
+    """
+
+    __slots__ = ("_added", "_author", "_own", "_store", "_text_bytes")
+
+    def __init__(
+        self, author: str | None, own: Bound | None, store: Bound | None, text_bytes: Callable[[Seq, Op | None], int]
+    ) -> None:
+        self._author, self._own, self._store = author, own, store
+        self._text_bytes = text_bytes
+        # ADDs of this very transaction, which a later op of it may delete.
+        self._added: dict[Seq, int] = {}
 
     def settle(self, op: Op, known: UsedKey | None, result: OpResult) -> OpResult:
         """Count an op that is to be committed with `result`. An ADD that there is no room for is refused instead."""
+        own, store = self._own, self._store
         if op.value is None:
-            if known is not None and known.by == self._author:
-                self._records -= 1
-                self._bytes -= known.size
+            assert known is not None, "only a record that is there is deleted"
+            if own is not None and known.by == self._author:
+                own.count(-1, -known.size)
+            if store is not None:
+                size = self._added.get(known.add_seq)
+                store.count(-1, -(self._text_bytes(known.add_seq, None) if size is None else size))
             return result
-        records, size = self._records + 1, self._bytes + _size_of(op)
-        quota = self._quota
-        if quota.records_max is not None and records > quota.records_max:
-            return _no_room(f"no more than {quota.records_max} records of yours may be in this store")
-        if quota.bytes_max is not None and size > quota.bytes_max:
-            return _no_room(f"your records in this store may have no more than {quota.bytes_max} bytes together")
-        self._records, self._bytes = records, size
+        assert result.seq is not None, "what is committed has a seq"
+        of_own, of_store = _size_of(op), 0 if store is None else self._text_bytes(result.seq, op)
+        refusal = (own and own.refusal(of_own)) or (store and store.refusal(of_store))
+        if refusal:
+            return refusal
+        if own is not None:
+            own.count(1, of_own)
+        if store is not None:
+            store.count(1, of_store)
+            self._added[result.seq] = of_store
         return result
 
 
@@ -92,7 +133,7 @@ def decide(
         transaction: what is asked for.
         used: what the log knows, at least of every key that the transaction names.
         next_seq: the seq that the first committed op gets.
-        balance: of the author, if the transaction has a quota.
+        balance: what is kept, if the author or the store has a quota.
     """
     if transaction.single:
         return _decide_single(transaction.ops[0], used, next_seq, balance)

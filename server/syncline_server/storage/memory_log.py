@@ -73,7 +73,10 @@ class MemoryLog:
     def stage(self, mint: Callable[[], str], now_ms: int) -> StagedStore:
         """Return what one append works on."""
         used = ChainMap({}, self.used)
-        return StagedStore(self.info, used, mint if self.mint_due else None, now_ms, self.usage, self.indexes)
+        is_bounded = self.info.settings.bytes_max is not None
+        sizes = {seq: len(row.text) for seq, row in self.rows.items()} if is_bounded else {}
+        mint_due = mint if self.mint_due else None
+        return StagedStore(self.info, used, mint_due, now_ms, self.usage, self.indexes, sizes)
 
     def write(self, staged: StagedStore) -> Commit:
         """Take what an append has gathered."""

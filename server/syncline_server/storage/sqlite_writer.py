@@ -182,7 +182,7 @@ class SqliteWriter:
         return None
 
     def _stage(self, state: StoreState, keys: list[str], limited: set[str] | None, now_ms: int) -> StagedStore:
-        """Look up what is known of the keys, and what the authors whose quota is limited keep."""
+        """Look up what is known of the keys, and what is kept where a quota bounds it."""
         sql = f"""SELECT used.key, add_seq, delete_seq, hash, author, size FROM json_each(?) AS asked
                   CROSS JOIN keys_{state.id} AS used ON used.key = asked.value"""
         rows = self.connection.execute(sql, (msgspec.json.encode(keys).decode(),)).fetchall()
@@ -193,8 +193,14 @@ class SqliteWriter:
                       CROSS JOIN usage_{state.id} ON author = asked.value"""
             rows = self.connection.execute(sql, (msgspec.json.encode(limited).decode(),)).fetchall()
             usage = {row[0]: Usage(*row[1:]) for row in rows}
+        sizes: dict[Seq, int] = {}
+        if state.info.settings.bytes_max is not None:
+            sql = f"""SELECT seq, length(CAST(change AS BLOB)) FROM json_each(?) AS asked
+                      CROSS JOIN log_{state.id} ON seq = asked.value"""
+            living = [known.add_seq for known in used.values() if known.delete_seq is None]
+            sizes = dict(self.connection.execute(sql, (msgspec.json.encode(living).decode(),)).fetchall())
         mint = self._mint if state.mint_due else None
-        return StagedStore(state.info, used, mint, now_ms, usage, state.indexes.indexes)
+        return StagedStore(state.info, used, mint, now_ms, usage, state.indexes.indexes, sizes)
 
     def _write(self, state: StoreState, staged: StagedStore) -> StoreInfo:
         dead = self._write_deaths(state, staged)

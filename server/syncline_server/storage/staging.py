@@ -20,7 +20,7 @@ from syncline_protocol.messages import OpResult, Status
 from syncline_protocol.transaction import Op, Transaction
 
 from .base import Head, Outcome, Row, Sizes, StoreInfo, Terms, Usage
-from .decide import Balance, UsedKey, decide, decide_alone, is_refused_by_log, used_after
+from .decide import Balance, Bound, UsedKey, decide, decide_alone, is_refused_by_log, used_after
 
 __all__ = ["SCAN_SEQS_MAX", "TRANSACTION_BYTES_MAX", "StagedStore", "is_walked"]
 
@@ -55,6 +55,7 @@ class StagedStore:
         now_ms: the time of every change of this append.
         usage: what authors keep before the append, at least those of transactions with a quota.
         indexes: those of the store, by uid.
+        text_bytes: how long the text is of each live record that an op deletes, if the store has a quota of bytes.
 
     `rows`, `partners` and, if there are indexes, `terms` run parallel; the terms of a DELETE are here if its ADD is,
     else the backend puts them there. `deaths` are (seq of ADD, seq of DELETE) of ADDs that were in the log before;
@@ -62,8 +63,8 @@ class StagedStore:
     """
 
     __slots__ = (
-        "_indexes", "_mint", "_now_ms", "_usage", "_used", "after", "count", "deaths", "digest", "keys",
-        "lineage", "partners", "rows", "seq", "terms", "usage_changes",
+        "_indexes", "_live_bytes", "_mint", "_now_ms", "_settings", "_text_bytes", "_usage", "_used", "after", "count",
+        "deaths", "digest", "keys", "lineage", "partners", "rows", "seq", "terms", "usage_changes",
     )  # fmt: skip
 
     def __init__(
@@ -74,6 +75,7 @@ class StagedStore:
         now_ms: int,
         usage: Mapping[str, Usage],
         indexes: IndexSet = _NO_INDEXES,
+        text_bytes: Mapping[Seq, int] | None = None,
     ) -> None:
         head = info.head
         self.after = head.seq
@@ -92,6 +94,9 @@ class StagedStore:
         self._mint = mint
         self._now_ms = now_ms
         self._indexes = indexes
+        self._settings = info.settings
+        self._live_bytes = info.sizes.live_bytes
+        self._text_bytes = text_bytes or {}
 
     @property
     def head(self) -> Head:
@@ -102,7 +107,7 @@ class StagedStore:
         """Decide one transaction and gather what it changes."""
         if transaction.single:
             return self._take_single(transaction)
-        balance = None if transaction.quota is None else self._balance_of(transaction)
+        balance = self._balance_of(transaction)
         decision = decide(transaction, self._used, Seq(self.seq + 1), balance)
         ops = decision.commits
         if ops:
@@ -122,7 +127,7 @@ class StagedStore:
         # What `take` does for any transaction, in a third of the time: most writes are an ADD or DELETE alone.
         op = transaction.ops[0]
         seq = Seq(self.seq + 1)
-        balance = None if transaction.quota is None else self._balance_of(transaction)
+        balance = self._balance_of(transaction)
         result = decide_alone(op, self._used.get(op.key), seq, balance)
         if result.status == "ok":
             text = encode_change(seq, op.key, op.value, self._now_ms, transaction.by)
@@ -140,11 +145,26 @@ class StagedStore:
         return self.lineage.cursor(self.seq) if is_refused_by_log(status, results) else None
 
     def _balance_of(self, transaction: Transaction) -> Balance | None:
-        author, quota = transaction.by, transaction.quota
-        if author is None or quota is None:
+        """Return what is kept, if a quota of the author or of the store bounds it."""
+        author, quota, settings = transaction.by, transaction.quota, self._settings
+        own: Bound | None = None
+        store: Bound | None = None
+        if author is not None and quota is not None:
+            usage = self._usage.get(author, Usage()) + self.usage_changes.get(author, Usage())
+            own = Bound(quota.records_max, quota.bytes_max, usage, "of yours")
+        if settings.records_max is not None or settings.bytes_max is not None:
+            usage = Usage(self.count, self._live_bytes)
+            store = Bound(settings.records_max, settings.bytes_max, usage, "of all its writers")
+        if own is None and store is None:
             return None
-        before = self._usage.get(author, Usage())
-        return Balance(author, quota, before + self.usage_changes.get(author, Usage()))
+        return Balance(author, own, store, lambda seq, op: self._text_bytes_of(seq, op, author))
+
+    def _text_bytes_of(self, seq: Seq, op: Op | None, by: str | None) -> int:
+        if self._settings.bytes_max is None:
+            return 0
+        if op is not None:
+            return len(encode_change(seq, op.key, op.value, self._now_ms, by))
+        return len(self.rows[seq - self.after - 1].text) if seq > self.after else self._text_bytes[seq]
 
     def _commit(self, op: Op, text: bytes, last_seq: Seq | None, by: str | None) -> None:
         """Add a row to a transaction that ends at `last_seq`, or with this row."""
@@ -161,10 +181,12 @@ class StagedStore:
                 self.terms.append(self._indexes.terms(op.value))
             self.count += 1
             self.digest += digest_term(seq, key)
+            self._live_bytes += len(text)
         else:
             assert known is not None, "only a record that is there is deleted"
             self._bury(known.add_seq, seq)
             self.count -= 1
+            self._live_bytes -= self._text_bytes_of(known.add_seq, None, None)
             self.digest -= digest_term(known.add_seq, key)
         used = self._used[key] = self.keys[key] = used_after(op, known, seq, by)
         if used.by is not None:
