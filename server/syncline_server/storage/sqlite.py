@@ -43,9 +43,9 @@ from .sqlite_backup import back_up
 from .sqlite_compaction import estimate
 from .sqlite_find import count_found, find_rows
 from .sqlite_link import Link
-from .sqlite_reader import fetch_rows, find_record, find_usage, live_set, position_at, read_chunk
+from .sqlite_reader import fetch_rows, find_record, find_usage, live_set, moment, position_at, read_chunk
 from .sqlite_schema import open_reader, open_writer, read_stores, sqlite_wal_bug
-from .sqlite_selected import read_selected, selected_set, summarise
+from .sqlite_selected import Selection
 from .sqlite_upkeep import Upkeep
 from .sqlite_writer import SqliteWriter, StoreState
 
@@ -218,9 +218,7 @@ class SqliteStorage:
         kept = after if deletes_to is None else deletes_to
         if not selectors:
             return await self._read_store(store, lambda conn, state: read_chunk(conn, state.id, after, upto, kept))
-        return await self._read_store(
-            store, lambda conn, state: read_selected(conn, state.id, state.indexes, after, upto, kept, selectors)
-        )
+        return await self._read_selected(store, selectors, lambda selection: selection.read(after, upto, kept))
 
     async def fetch(self, store: str, ranges: Sequence[tuple[Seq, Seq]], upto: Seq) -> tuple[Row, ...]:
         return await self._read_store(store, lambda conn, state: fetch_rows(conn, state.id, ranges, upto))
@@ -228,13 +226,10 @@ class SqliteStorage:
     async def live_set(self, store: str, upto: Seq, selectors: Sequence[Selector] = ()) -> SeqSet:
         if not selectors:
             return await self._read_store(store, lambda conn, state: live_set(conn, state.id, upto))
-        return await self._read_store(
-            store, lambda conn, state: selected_set(conn, state.id, state.indexes, selectors, upto)
-        )
+        return await self._read_selected(store, selectors, lambda selection: selection.live_set(upto))
 
     async def summary(self, store: str, selectors: Sequence[Selector], upto: Seq) -> Summary:
-        chosen = selectors or (Selector(),)
-        return await self._read_store(store, lambda conn, state: summarise(conn, state.id, state.indexes, chosen, upto))
+        return await self._read_selected(store, selectors or (Selector(),), lambda selection: selection.summary(upto))
 
     async def find(
         self,
@@ -272,19 +267,23 @@ class SqliteStorage:
         self._require_open()
         await back_up(self._path, target, progress)
 
+    async def _read_selected(self, store: str, selectors: Sequence[Selector], work: Callable[[Selection], T]) -> T:
+        return await self._read_store(
+            store,
+            lambda conn, state: work(Selection(conn, state.id, store, state.indexes.indexes, selectors)),
+        )
+
     async def _read_store(self, store: str, work: Callable[[sqlite3.Connection, StoreState], T]) -> T:
-        writer = self._require_open()
-        state = writer.stores.get(store)
+        state = self._require_open().stores.get(store)
         if state is None:
             raise StoreUnknown(store)
-        try:
-            return await self._read(lambda connection: work(connection, state))
-        except StorageUnavailable as error:
-            # It may have been dropped while this read waited: then the read found no table.
-            found = await self._read(lambda connection: read_stores(connection, store))
-            if [id_ for id_, _ in found] != [state.id]:
-                raise StoreUnknown(store) from error
-            raise
+
+        def at_one_moment(connection: sqlite3.Connection) -> T:
+            # It may have been dropped while this read waited.
+            with moment(connection, state.id, store):
+                return work(connection, state)
+
+        return await self._read(at_one_moment)
 
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         if not self._readers:

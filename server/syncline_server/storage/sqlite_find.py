@@ -1,30 +1,21 @@
-"""Finding in one file: live records by an index or by their keys, in order and in pieces."""
+"""Finding in one file: live records by an index or by their keys, in order and in pieces.
+
+Keys are compared as the bytes of their UTF-8, in which SQLite keeps them. A bound, such as the end of all keys that
+begin with something, need not be text; it is bound as bytes and only called text. All of this is called inside of
+`moment`.
+"""
 
 import sqlite3
+from collections.abc import Set as AbstractSet
 from contextlib import closing
 
-from syncline_protocol.cursor import Seq
 from syncline_protocol.index import TermRange
 from syncline_protocol.limits import BATCH_BYTES_TARGET
 
-from .base import Found, FoundRow, IndexBuilding, Place, StoreInfo
-from .sqlite_reader import moment
+from .base import Found, FoundRow, Head, IndexBuilding, IndexUnknown, Place
 from .sqlite_schema import read_stores
 
-__all__ = ["count_found", "find_rows", "seqs_by_term"]
-
-
-def _index_table(connection: sqlite3.Connection, store: int, info: StoreInfo, name: str) -> int:
-    """Return the number of the table of an index that is complete.
-
-    Raises:
-        IndexUnknown, IndexBuilding: it cannot answer.
-    """
-    index = info.index(name)
-    if index.state == "building":
-        raise IndexBuilding(info.name, name, index.done, info.head.seq)
-    row = connection.execute("SELECT id FROM indexes WHERE store = ? AND name = ?", (store, name)).fetchone()
-    return int(row[0])
+__all__ = ["count_found", "find_rows", "read_tables", "within"]
 
 
 def find_rows(
@@ -39,81 +30,107 @@ def find_rows(
     limit: int,
 ) -> Found:
     """Carry out `Storage.find`."""
-    with moment(connection):
-        ((_, info),) = read_stores(connection, name)
-        if index is None:
-            sql, values = _by_key(store, terms, after, descending=descending)
-        else:
-            table = _index_table(connection, store, info, index)
-            sql, values = _by_term(store, table, terms, after, descending=descending)
-        rows: list[FoundRow] = []
-        size = 0
-        with closing(connection.execute(f"{sql} LIMIT ?", (*values, limit + 1))) as found:
-            for term, seq, text in found:
-                if len(rows) == limit or size >= BATCH_BYTES_TARGET:
-                    return Found(tuple(rows), info.head, is_last=False)
-                rows.append(FoundRow(term, seq, text))
-                size += len(text)
-        return Found(tuple(rows), info.head, is_last=True)
+    if index is None:
+        sql, values = _by_key(store, terms, after, descending=descending)
+    else:
+        table = _index_table(connection, store, name, index)
+        sql, values = _by_term(store, table, terms, after, descending=descending)
+    rows: list[FoundRow] = []
+    size = 0
+    head = _head(connection, name)
+    with closing(connection.execute(f"{sql} LIMIT ?", (*values, limit + 1))) as found:
+        for term, seq, text in found:
+            if len(rows) == limit or size >= BATCH_BYTES_TARGET:
+                return Found(tuple(rows), head, is_last=False)
+            rows.append(FoundRow(term, seq, text))
+            size += len(text)
+    return Found(tuple(rows), head, is_last=True)
+
+
+def _head(connection: sqlite3.Connection, name: str) -> Head:
+    ((_, info),) = read_stores(connection, name)
+    return info.head
 
 
 def _by_term(
     store: int, table: int, terms: TermRange, after: Place | None, *, descending: bool
-) -> tuple[str, list[object]]:
-    where = ["term >= ?"]
-    values: list[object] = [terms.first]
-    if terms.end is not None:
-        where.append("term < ?")
-        values.append(terms.end)
+) -> tuple[str, tuple[object, ...]]:
+    # With a bound on the terms beside the place, SQLite would begin at the bound and count its way to the place.
+    first, end = ("term >= ?", (terms.first,)), ("term < ?", (terms.end,))
+    bounds: list[tuple[str, tuple[object, ...]]] = [first] if terms.end is None else [first, end]
     if after is not None:
-        where.append(f"(term, index_{table}.seq) {'<' if descending else '>'} (?, ?)")
-        values += [after.term, after.seq]
+        place = (after.term, after.seq)
+        if descending and (terms.end is None or after.term < terms.end):
+            bounds = [first, ("(term, seq) < (?, ?)", place)]
+        elif not descending and after.term >= terms.first:
+            bounds = [*bounds[1:], ("(term, seq) > (?, ?)", place)]
     order = "DESC" if descending else "ASC"
     # CROSS JOIN: the index comes first, in its order, and each of its rows has one in the log.
-    sql = f"""SELECT term, index_{table}.seq, change FROM index_{table}
-              CROSS JOIN log_{store} ON log_{store}.seq = index_{table}.seq
-              WHERE {" AND ".join(where)} ORDER BY term {order}, index_{table}.seq {order}"""
-    return sql, values
+    sql = f"""SELECT term, found.seq, change FROM
+              (SELECT term, seq FROM index_{table} WHERE {" AND ".join([where for where, _ in bounds])}
+               ORDER BY term {order}, seq {order}) AS found
+              CROSS JOIN log_{store} ON log_{store}.seq = found.seq
+              ORDER BY found.term {order}, found.seq {order}"""
+    return sql, tuple([value for _, values in bounds for value in values])
 
 
-def _by_key(store: int, terms: TermRange, after: Place | None, *, descending: bool) -> tuple[str, list[object]]:
-    where = ["key >= ?"]
-    values: list[object] = [_text(terms.first)]
-    if terms.end is not None:
-        where.append("key < ?")
-        values.append(_text(terms.end))
-    if after is not None:
-        where.append(f"key {'<' if descending else '>'} ?")
-        values.append(_text(after.term))
+def _by_key(store: int, terms: TermRange, after: Place | None, *, descending: bool) -> tuple[str, tuple[object, ...]]:
+    first, end = terms.first, terms.end
+    if after is not None and descending:
+        end = after.term if end is None else min(end, after.term)
+    elif after is not None:
+        # Nothing is between a key and the same with one byte of zero behind it.
+        first = max(first, after.term + b"\x00")
+    where, values = within("key", TermRange(first, end), "CAST(? AS TEXT)")
     sql = f"""SELECT CAST(key AS BLOB), seq, change FROM keys_{store} CROSS JOIN log_{store} ON seq = add_seq
-              WHERE delete_seq IS NULL AND {" AND ".join(where)} ORDER BY key {"DESC" if descending else "ASC"}"""
+              WHERE delete_seq IS NULL AND {where} ORDER BY key {"DESC" if descending else "ASC"}"""
     return sql, values
 
 
 def count_found(connection: sqlite3.Connection, store: int, name: str, index: str | None, terms: TermRange) -> int:
     """Carry out `Storage.count`."""
-    with moment(connection):
-        ((_, info),) = read_stores(connection, name)
-        end = "" if terms.end is None else "AND {} < ?"
-        if index is None:
-            bounds: list[object] = [_text(terms.first)] if terms.end is None else [_text(terms.first), _text(terms.end)]
-            sql = f"SELECT count(*) FROM keys_{store} WHERE delete_seq IS NULL AND key >= ? {end.format('key')}"
-        else:
-            table = _index_table(connection, store, info, index)
-            bounds = [terms.first] if terms.end is None else [terms.first, terms.end]
-            what = "DISTINCT seq" if info.index(index).spec.kind == "multi" else "*"
-            sql = f"SELECT count({what}) FROM index_{table} WHERE term >= ? {end.format('term')}"
-        (count,) = connection.execute(sql, bounds).fetchone()
-        return int(count)
+    if index is None:
+        where, values = within("key", terms, "CAST(? AS TEXT)")
+        sql = f"SELECT count(*) FROM keys_{store} WHERE delete_seq IS NULL AND {where}"
+    else:
+        where, values = within("term", terms)
+        sql = f"SELECT count(DISTINCT seq) FROM index_{_index_table(connection, store, name, index)} WHERE {where}"
+    (count,) = connection.execute(sql, values).fetchone()
+    return int(count)
 
 
-def _text(term: bytes) -> str:
-    """Return a bound for keys as text; what follows the last text of a beginning has to be text too."""
-    return term.decode()
+def within(column: str, terms: TermRange, bound: str = "?") -> tuple[str, tuple[bytes, ...]]:
+    """Return the condition that a column is in a range, and the values that are bound in it."""
+    if terms.end is None:
+        return f"{column} >= {bound}", (terms.first,)
+    return f"{column} >= {bound} AND {column} < {bound}", (terms.first, terms.end)
 
 
-def seqs_by_term(connection: sqlite3.Connection, table: int, terms: TermRange, upto: Seq) -> list[Seq]:
-    """Return the seqs up to `upto` that an index has in a range, ascending and once each."""
-    end, values = ("", [terms.first]) if terms.end is None else ("AND term < ?", [terms.first, terms.end])
-    sql = f"SELECT seq FROM index_{table} WHERE term >= ? {end} AND seq <= ?"
-    return sorted({seq for (seq,) in connection.execute(sql, (*values, upto))})
+# --- indexes ---
+
+
+def _index_table(connection: sqlite3.Connection, store: int, name: str, index: str) -> int:
+    """Return the number of the table of an index.
+
+    Raises:
+        IndexUnknown, IndexBuilding: it cannot answer.
+    """
+    sql = """SELECT indexes.id, state, done, head_seq FROM indexes JOIN stores ON stores.id = store
+             WHERE store = ? AND indexes.name = ?"""
+    row = connection.execute(sql, (store, index)).fetchone()
+    if row is None:
+        raise IndexUnknown(name, index)
+    if row[1] != b"ready":
+        raise IndexBuilding(name, index, row[2], row[3])
+    return int(row[0])
+
+
+def read_tables(connection: sqlite3.Connection, store: int, name: str, uids: AbstractSet[str]) -> dict[str, int]:
+    """Return the numbers of the tables of indexes, by uid.
+
+    Raises:
+        IndexUnknown, IndexBuilding: one of them cannot answer.
+    """
+    rows = connection.execute("SELECT uid, name FROM indexes WHERE store = ?", (store,)).fetchall()
+    names = {uid.decode(): index.decode() for uid, index in rows}
+    return {uid: _index_table(connection, store, name, names.get(uid, uid)) for uid in uids}

@@ -2,8 +2,9 @@
 
 A reader steps through rows one by one. Bundling them in SQL (`group_concat`) to spare the steps was measured and
 is half as fast; `fetchmany` gained nothing that could be told from noise. Each function leaves no statement open,
-as an open one would hold back the checkpoint. What takes more than one statement to be of one moment is called inside
-of `moment`. Clean-up leaves holes in the log, so the end of a piece is looked for at the next row that is there.
+as an open one would hold back the checkpoint. All of them are called inside of `moment`, so that what several
+statements see is of one moment. Clean-up leaves holes in the log, so the end of a piece is looked for at the next row
+that is there.
 """
 
 import sqlite3
@@ -18,12 +19,13 @@ from syncline_protocol.cursor import Seq
 from syncline_protocol.limits import BATCH_BYTES_TARGET
 from syncline_protocol.seq_set import SeqSet
 
-from .base import Chunk, HistoryGone, Record, Row, Usage
+from .base import Chunk, Floors, HistoryGone, Record, Row, StoreUnknown, Usage
 from .sqlite_gone import read_gone
 from .staging import SCAN_SEQS_MAX
 
 __all__ = [
     "chunk_end",
+    "died_since",
     "fetch_rows",
     "find_record",
     "find_usage",
@@ -31,7 +33,7 @@ __all__ = [
     "moment",
     "position_at",
     "read_chunk",
-    "tombstone_floor",
+    "read_floors",
 ]
 
 #: Rows that are taken over at once; only in the piece in which a chunk becomes full each is looked at.
@@ -39,19 +41,34 @@ _ROWS_AT_ONCE = 64
 
 
 @contextmanager
-def moment(connection: sqlite3.Connection) -> Iterator[None]:
-    """Let all statements inside see the file as it is at one moment."""
+def moment(connection: sqlite3.Connection, store: int, name: str) -> Iterator[None]:
+    """Let all statements inside see the store as it is at one moment.
+
+    Raises:
+        StoreUnknown: it was dropped. Its tables are still there for a while, with ever less in them.
+    """
     connection.execute("BEGIN")
     try:
+        if connection.execute("SELECT 1 FROM stores WHERE id = ?", (store,)).fetchone() is None:
+            raise StoreUnknown(name)
         yield
     finally:
         connection.execute("COMMIT")
 
 
-def tombstone_floor(connection: sqlite3.Connection, store: int) -> Seq:
-    """Return the tombstone floor of a store."""
-    row = connection.execute("SELECT tombstone_floor FROM stores WHERE id = ?", (store,)).fetchone()
-    return Seq(0 if row is None else row[0])
+def read_floors(connection: sqlite3.Connection, store: int) -> Floors:
+    """Return what clean-up has left of a store."""
+    sql = "SELECT history_floor, tombstone_floor FROM stores WHERE id = ?"
+    return Floors(*connection.execute(sql, (store,)).fetchone())
+
+
+def died_since(connection: sqlite3.Connection, store: int, upto: Seq, seqs_max: int = -1) -> list[Seq]:
+    """Return the seqs of the ADDs up to `upto` that died above it and are still there, at most `seqs_max` of them."""
+    # Values go in the order of their DELETEs, so those that are left died above the history floor.
+    floor = max(upto, read_floors(connection, store).history)
+    sql = f"""SELECT partner FROM log_{store} INDEXED BY deletes_{store}
+              WHERE partner < seq AND seq > ? AND partner <= ? LIMIT ?"""
+    return [seq for (seq,) in connection.execute(sql, (floor, upto, seqs_max))]
 
 
 def chunk_end(connection: sqlite3.Connection, store: int, after: Seq, upto: Seq) -> Seq:
@@ -65,29 +82,28 @@ def chunk_end(connection: sqlite3.Connection, store: int, after: Seq, upto: Seq)
 
 def read_chunk(connection: sqlite3.Connection, store: int, after: Seq, upto: Seq, deletes_to: Seq) -> Chunk:
     """Carry out `Storage.read` without selectors."""
-    with moment(connection):
-        floor = tombstone_floor(connection, store)
-        end = chunk_end(connection, store, after, upto)
-        rows: list[Row] = []
-        size = 0
-        # The condition is `staging.is_walked`.
-        sql = f"""SELECT seq, last_seq, change FROM log_{store} WHERE seq > ? AND seq <= ?
-                  AND (partner IS NULL OR partner > ? OR partner <= ?) ORDER BY seq"""
-        with closing(connection.execute(sql, (after, end, upto, deletes_to))) as found:
-            while part := found.fetchmany(_ROWS_AT_ONCE):
-                part_size = sum([len(text) for _, _, text in part])
-                if size + part_size < BATCH_BYTES_TARGET:
-                    rows += starmap(Row, part)
-                    size += part_size
-                    continue
-                for seq, last_seq, text in part:
-                    if seq > end:
-                        return Chunk(after, end, tuple(rows), floor)
-                    rows.append(Row(seq, last_seq, text))
-                    size += len(text)
-                    if size >= BATCH_BYTES_TARGET:
-                        end = min(end, last_seq)
-        return Chunk(after, end, tuple(rows), floor)
+    floor = read_floors(connection, store).tombstones
+    end = chunk_end(connection, store, after, upto)
+    rows: list[Row] = []
+    size = 0
+    # The condition is `staging.is_walked`.
+    sql = f"""SELECT seq, last_seq, change FROM log_{store} WHERE seq > ? AND seq <= ?
+              AND (partner IS NULL OR partner > ? OR partner <= ?) ORDER BY seq"""
+    with closing(connection.execute(sql, (after, end, upto, deletes_to))) as found:
+        while part := found.fetchmany(_ROWS_AT_ONCE):
+            part_size = sum([len(text) for _, _, text in part])
+            if size + part_size < BATCH_BYTES_TARGET:
+                rows += starmap(Row, part)
+                size += part_size
+                continue
+            for seq, last_seq, text in part:
+                if seq > end:
+                    return Chunk(after, end, tuple(rows), floor)
+                rows.append(Row(seq, last_seq, text))
+                size += len(text)
+                if size >= BATCH_BYTES_TARGET:
+                    end = min(end, last_seq)
+    return Chunk(after, end, tuple(rows), floor)
 
 
 def fetch_rows(
@@ -111,15 +127,8 @@ def fetch_rows(
 
 def live_set(connection: sqlite3.Connection, store: int, upto: Seq) -> SeqSet:
     """Carry out `Storage.live_set` without selectors."""
-    with moment(connection):
-        gone = read_gone(connection, store, upto)
-        # What died above `upto` lived there; where its value is gone, clean-up was allowed to forget it.
-        since = connection.execute(
-            f"""SELECT partner FROM log_{store} INDEXED BY deletes_{store}
-                WHERE partner < seq AND seq > ? AND partner <= ?""",
-            (upto, upto),
-        ).fetchall()
-    for (seq,) in since:
+    gone = read_gone(connection, store, upto)
+    for seq in died_since(connection, store, upto):
         gone[(seq - 1) >> 3] &= ~(1 << ((seq - 1) & 7))
     everything = (1 << upto) - 1
     live = everything & ~int.from_bytes(gone, "little")
@@ -151,15 +160,14 @@ def find_record(connection: sqlite3.Connection, store: int, key: str, at: Seq | 
 def position_at(connection: sqlite3.Connection, store: int, time_ms: int) -> Seq:
     """Carry out `Storage.position_at`."""
     next_row = f"SELECT seq, last_seq, change FROM log_{store} WHERE seq >= ? ORDER BY seq LIMIT 1"
-    with moment(connection):
-        (head,) = connection.execute("SELECT head_seq FROM stores WHERE id = ?", (store,)).fetchone()
-        # All transactions up to `low` are of this time or before, the first one above `high` is not.
-        low, high = 0, head
-        while low < high:
-            row = connection.execute(next_row, ((low + high) // 2 + 1,)).fetchone()
-            _, last_seq, text = row
-            if decode_change(text).time <= time_ms:
-                low = last_seq
-            else:
-                high = (low + high) // 2
+    (head,) = connection.execute("SELECT head_seq FROM stores WHERE id = ?", (store,)).fetchone()
+    # All transactions up to `low` are of this time or before, the first one above `high` is not.
+    low, high = 0, head
+    while low < high:
+        row = connection.execute(next_row, ((low + high) // 2 + 1,)).fetchone()
+        _, last_seq, text = row
+        if decode_change(text).time <= time_ms:
+            low = last_seq
+        else:
+            high = (low + high) // 2
     return Seq(low)

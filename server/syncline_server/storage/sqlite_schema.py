@@ -223,7 +223,7 @@ _READ_STORES = """
         history_floor, tombstone_floor, live_bytes, dead_values, dead_bytes, tombstones, settings,
         (SELECT json_group_array(json_array(uid, name, path, kind, state, done, created_ms))
          FROM (SELECT * FROM indexes WHERE store = stores.id ORDER BY id))
-    FROM stores WHERE ?1 IS NULL OR name = ?1 ORDER BY name
+    FROM stores {where} ORDER BY name
 """
 
 _decode_lineage = msgspec.json.Decoder(list[tuple[str, int]]).decode
@@ -235,7 +235,9 @@ _decode_indexes = msgspec.json.Decoder(
 
 def read_stores(connection: sqlite3.Connection, name: str | None = None) -> list[tuple[int, StoreInfo]]:
     """Return the stores with their ids, in the order of their names; only `name` if it is given."""
-    return [(row[0], _info(row[1:])) for row in connection.execute(_READ_STORES, (name,)).fetchall()]
+    where, names = ("", ()) if name is None else ("WHERE name = ?", (name,))
+    rows = connection.execute(_READ_STORES.format(where=where), names).fetchall()
+    return [(row[0], _info(row[1:])) for row in rows]
 
 
 def _info(row: tuple[Any, ...]) -> StoreInfo:
