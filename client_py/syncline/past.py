@@ -18,6 +18,9 @@ __all__ = ["Diff", "Difference", "Position", "position_text"]
 #: A cursor, `start` or `now`; a seq; or a moment, which needs a time zone.
 Position = str | int | datetime
 
+#: What stands for the value of a DELETE.
+_NULL = msgspec.Raw(b"null")
+
 _decode_value = msgspec.json.Decoder().decode
 
 
@@ -34,22 +37,22 @@ class Difference(msgspec.Struct, frozen=True):
     """A change between two positions: an ADD of a record that lives at the later one, or a DELETE of one that lived at
     the earlier one.
 
-    `old` is what a DELETE took away, where that is still there; `raw` the JSON text of an ADD's value; `by` who made
-    the change, if we may know.
+    `old` is what a DELETE took away, where that is still there; `raw` the JSON text of an ADD's value, null for a
+    DELETE; `by` who made the change, if we may know.
     """
 
     seq: Seq
     op: Literal["ADD", "DELETE"]
     key: str
     time: int
-    raw: msgspec.Raw | None = msgspec.field(name="value", default=None)
+    raw: msgspec.Raw = msgspec.field(name="value", default=_NULL)
     by: str | None = None
     old: Record | None = None
 
     @property
     def value(self) -> JsonValue:
         """The value of an ADD, decoded anew at each look; None for a DELETE."""
-        decoded: JsonValue = None if self.raw is None else _decode_value(self.raw)
+        decoded: JsonValue = _decode_value(self.raw)
         return decoded
 
 

@@ -70,7 +70,7 @@ class Stores:
         assert answer.estimate is not None, "a dry run is answered with an estimate"
         return answer.estimate
 
-    async def compact(self, name: str, progress: Callable[[CleanUp], None] = lambda run: None) -> CleanUp:
+    async def compact(self, name: str, progress: Callable[[CleanUp], None] | None = None) -> CleanUp:
         """Clean a store up now, and return what came of it; its `error` says if it failed. Raises as `drop`.
 
         Args:
@@ -78,7 +78,8 @@ class Stores:
         """
         upkeep = (await self._http.request("POST", "stores", name, "compact", kind=_Compacted)).upkeep
         while upkeep is not None and upkeep.run is not None:
-            progress(upkeep.run)
+            if progress is not None:
+                progress(upkeep.run)
             await asyncio.sleep(_LOOK_S)
             upkeep = (await self.stats(name)).upkeep
         return CleanUp() if upkeep is None or upkeep.last is None else upkeep.last

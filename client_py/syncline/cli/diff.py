@@ -42,12 +42,14 @@ async def _diff(server: Server, store: str, since: str, to: str, as_json: bool) 
 
 def _line_of(change: Difference) -> bytes:
     key = msgspec.json.encode(change.key)
-    raw = change.raw if change.old is None else change.old.raw
-    return b"%b %b %b\n" % (b"+" if change.op == "ADD" else b"-", key, b"" if raw is None else bytes(raw))
+    if change.op == "ADD":
+        return b"+ %b %b\n" % (key, bytes(change.raw))
+    return b"- %b%b\n" % (key, b"" if change.old is None else b" " + bytes(change.old.raw))
 
 
 def _json_of(change: Difference) -> bytes:
     members = {name: value for name, value in msgspec.structs.asdict(change).items() if value is not None}
-    if "raw" in members:
-        members["value"] = members.pop("raw")
+    raw = members.pop("raw")
+    if change.op == "ADD":
+        members["value"] = raw
     return msgspec.json.encode(members) + b"\n"

@@ -36,7 +36,7 @@ class _Walk(Pages[T]):
         try:
             while len(page) < _PAGE_RECORDS_MAX and size < _PAGE_BYTES_MAX:
                 page.append(await anext(self._inner))
-                size += len(bytes(page[-1].raw or b""))
+                size += len(bytes(page[-1].raw))
         except StopAsyncIteration:
             pass
         except Exception:

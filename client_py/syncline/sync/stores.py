@@ -57,7 +57,7 @@ class Stores:
         """Return what `compact` would drop. Raises as `drop`."""
         return self._thread.run(self._inner.estimate(name))
 
-    def compact(self, name: str, progress: Callable[[CleanUp], None] = lambda run: None) -> CleanUp:
+    def compact(self, name: str, progress: Callable[[CleanUp], None] | None = None) -> CleanUp:
         """Clean a store up now, and return what came of it; its `error` says if it failed. Raises as `drop`.
 
         Args:
