@@ -99,9 +99,15 @@ def settle_deletes(indexes: IndexSet, staged: StagedStore, died: Sequence[tuple[
     return lost
 
 
-def packed_terms(seq: Seq, partner: Seq | None, terms: Terms) -> bytes | None:
-    """Return the terms that a row of the log keeps: those of a DELETE, if there are any."""
-    return _encode_terms(terms) if terms and partner is not None and partner < seq else None
+def packed_terms(staged: StagedStore) -> dict[Seq, bytes]:
+    """Return the terms that rows of the log keep, by their seqs: those of DELETEs that have some."""
+    if not staged.terms:
+        return {}
+    return {
+        row.seq: _encode_terms(terms)
+        for row, partner, terms in zip(staged.rows, staged.partners, staged.terms, strict=True)
+        if terms and partner is not None and partner < row.seq
+    }
 
 
 def write_terms(
@@ -117,9 +123,10 @@ def write_terms(
         if partner is None:
             seq = row.seq
             for uid, each in terms.items():
-                rows = added[uid]
-                for term in each:
-                    rows.append((term, seq))
+                if len(each) == 1:
+                    added[uid].append((each[0], seq))
+                else:
+                    added[uid] += [(term, seq) for term in each]
     taken: dict[str, list[tuple[bytes, Seq]]] = {uid: [] for uid in own.tables}
     for seq, terms in lost.items():
         for uid, each in terms.items():

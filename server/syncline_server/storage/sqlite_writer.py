@@ -218,19 +218,17 @@ class SqliteWriter:
         return info
 
     def _write_log(self, state: StoreState, staged: StagedStore) -> None:
-        log = f"log_{state.id}"
         flat: list[object] = []
-        if not state.indexes.tables:
-            # Without indexes no row pays for the column of terms.
+        kept = packed_terms(staged)
+        if not kept:
             for row, partner in zip(staged.rows, staged.partners, strict=True):
                 flat += (row.seq, row.last_seq, partner, row.text.decode())
-            before = f"INSERT OR ROLLBACK INTO {log}(seq, last_seq, partner, change) VALUES "
+            before = f"INSERT OR ROLLBACK INTO log_{state.id}(seq, last_seq, partner, change) VALUES "
             write_rows(self.connection, before, 4, "", flat)
             return
-        for row, partner, terms in zip(staged.rows, staged.partners, staged.terms, strict=True):
-            kept = packed_terms(row.seq, partner, terms)
-            flat += (row.seq, row.last_seq, partner, row.text.decode(), kept)
-        write_rows(self.connection, f"INSERT OR ROLLBACK INTO {log} VALUES ", 5, "", flat)
+        for row, partner in zip(staged.rows, staged.partners, strict=True):
+            flat += (row.seq, row.last_seq, partner, row.text.decode(), kept.get(row.seq))
+        write_rows(self.connection, f"INSERT OR ROLLBACK INTO log_{state.id} VALUES ", 5, "", flat)
 
     def _write_keys(self, state: StoreState, staged: StagedStore) -> None:
         keys = f"keys_{state.id}"

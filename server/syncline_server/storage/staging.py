@@ -63,7 +63,7 @@ class StagedStore:
     """
 
     __slots__ = (
-        "_indexes", "_live_bytes", "_mint", "_now_ms", "_settings", "_text_bytes", "_usage", "_used", "after", "count",
+        "_live_bytes", "_mint", "_now_ms", "_settings", "_terms_of", "_text_bytes", "_usage", "_used", "after", "count",
         "deaths", "digest", "keys", "lineage", "partners", "rows", "seq", "terms", "usage_changes",
     )  # fmt: skip
 
@@ -93,7 +93,7 @@ class StagedStore:
         self._usage = usage
         self._mint = mint
         self._now_ms = now_ms
-        self._indexes = indexes
+        self._terms_of = indexes.terms if indexes else None
         self._settings = info.settings
         self._live_bytes = info.sizes.live_bytes
         self._text_bytes = text_bytes or {}
@@ -177,8 +177,8 @@ class StagedStore:
         self.rows.append(Row(seq, last_seq or seq, text))
         if op.value is not None:
             self.partners.append(None)
-            if self._indexes:
-                self.terms.append(self._indexes.terms(op.value))
+            if self._terms_of is not None:
+                self.terms.append(self._terms_of(op.value))
             self.count += 1
             self.digest += digest_term(seq, key)
             self._live_bytes += len(text)
@@ -198,7 +198,7 @@ class StagedStore:
         """Join the row of a DELETE and that of its ADD, which is in this append or in the log."""
         self.partners.append(add_seq)
         place = add_seq - self.after - 1
-        if self._indexes:
+        if self._terms_of is not None:
             self.terms.append(self.terms[place] if place >= 0 else _NO_TERMS)
         if place >= 0:
             self.partners[place] = delete_seq
