@@ -25,6 +25,9 @@ from .write import PendingWrite, WriteQueue
 
 __all__ = ["Connection"]
 
+#: What this client can take besides what every client can (PROTOCOL 13.3).
+_FEATURES = ("bitmaps",)
+
 #: One attempt to connect may take this long, WELCOME and the question for a token not counted.
 _ATTEMPT_TIMEOUT_S = 10.0
 
@@ -262,7 +265,7 @@ class Connection:
             )
         except ConnectionFailed as error:
             return error
-        hello = messages.Hello(self._client, token)
+        hello = messages.Hello(self._client, token, _FEATURES)
         session = ClientSession(hello, now=self._clock.now())
         self._link = Link(
             wire, session, self._clock, self.writes, self._followers, self._observer, token, self._credentials

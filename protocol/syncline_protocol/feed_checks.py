@@ -10,12 +10,9 @@ from .cursor import Cursor, Seq, parse_cursor
 from .errors import RemoteProtocolError
 from .limits import SEQ_MAX
 from .messages import Change, Live
-from .ranges import parse_ranges
+from .seq_set import last_named
 
 __all__ = ["check_changes", "check_listing", "check_records"]
-
-#: The ranges of one LIVE are bounded by the size of frames.
-_LIVE_RANGES_MAX = 2**31
 
 _NONE, _LAST = Seq(0), Seq(SEQ_MAX)
 
@@ -37,12 +34,9 @@ def check_listing(message: Live, listed_upto: Seq, at: Cursor) -> Seq:
     """Check the next part of what lives at a position, and return the last seq that it names."""
     if message.upto != at:
         raise RemoteProtocolError("bad_message", f"LIVE: what lives at {message.upto}, not at {at}")
-    ranges = parse_ranges(message.seqs, ranges_max=_LIVE_RANGES_MAX)
-    if not ranges:
-        return listed_upto
-    first, last = ranges[0][0], ranges[-1][1]
-    if first <= listed_upto or last > parse_cursor(at).seq:
-        raise RemoteProtocolError("bad_message", f"LIVE: {first} to {last} at {at}, after {listed_upto}")
+    last = last_named(message.seqs, listed_upto)
+    if last > max(parse_cursor(at).seq, listed_upto):
+        raise RemoteProtocolError("bad_message", f"LIVE: it names {last}, which is above {at}")
     return last
 
 

@@ -49,7 +49,7 @@ def test_hello_is_answered_with_welcome_and_only_known_features() -> None:
     assert welcomed.welcome.limits == DEFAULT_LIMITS
     assert isinstance(pair.server_events[0], Opened)
     assert pair.server.state is pair.client.state is SessionState.READY
-    assert frozenset({"digest"}) == FEATURES
+    assert frozenset({"digest", "bitmaps"}) == FEATURES
 
 
 @pytest.mark.parametrize("message", CLIENT_MESSAGES, ids=lambda message: type(message).__name__)
