@@ -13,6 +13,9 @@ __all__ = ["check_pages", "check_sqlite", "check_tables", "recognise"]
 
 _TABLES_OF_STORE = ("log", "keys", "usage", "gone")
 
+#: Tables of SQLite itself, and of Litestream, which has two in every file that it replicates.
+_OF_OTHERS = {"sqlite_sequence", "sqlite_stat1", "sqlite_stat4", "_litestream_lock", "_litestream_seq"}
+
 #: Steps of SQLite's machine between two looks at the progress.
 _STEPS = 2_000_000
 
@@ -76,7 +79,7 @@ def check_tables(connection: sqlite3.Connection) -> Iterator[Finding]:
     expected = {f"{kind}_{store}" for kind in _TABLES_OF_STORE for store in stores}
     expected |= {f"index_{index}" for index in indexes} | garbage
     expected |= {"meta", "stores", "lineage", "indexes", "garbage"}
-    missing, foreign = expected - tables, tables - expected - {"sqlite_sequence", "sqlite_stat1", "sqlite_stat4"}
+    missing, foreign = expected - tables, tables - expected - _OF_OTHERS
     if missing:
         yield Finding("fail", f"tables: {', '.join(sorted(missing))} are not there", "restore a backup")
     if foreign:
