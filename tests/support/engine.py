@@ -24,6 +24,7 @@ from syncline_server.connection import Connection
 from syncline_server.frame import Frame
 from syncline_server.hub import Clock, Hub
 from syncline_server.log import get_log
+from syncline_server.maintenance import Policy
 from syncline_server.storage import open_storage
 from syncline_server.storage.base import Storage
 
@@ -56,6 +57,8 @@ async def engine(
     clock: TestClock | None = None,
     tail_bytes_max: int = 1024 * 1024,
     stores: Sequence[str] = ("notes",),
+    policy: Policy | None = None,
+    compact_every_s: float = 0.0,
 ) -> AsyncIterator[Hub]:
     """Run a hub with some stores."""
     hub = Hub(
@@ -64,6 +67,8 @@ async def engine(
         get_log(),
         tail_bytes_max=tail_bytes_max,
         stall_timeout_s=30.0,
+        policy=policy,
+        compact_every_s=compact_every_s,
     )
     await hub.start()
     for store in stores:

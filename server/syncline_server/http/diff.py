@@ -19,6 +19,7 @@ from syncline_server.access.authority import Action
 from syncline_server.access.view import View
 from syncline_server.hub import Hub
 from syncline_server.storage.base import HistoryGone, Row, StoreInfo, StoreUnknown
+from syncline_server.wanted import view_of
 
 from .bodies import DiffChange, DiffPage, record_text
 from .call import Call, json_response
@@ -76,7 +77,8 @@ class _Diff:
 
 
 async def _diff(call: Call) -> Response:
-    view = call.view(call.store)
+    granted = call.view(call.store)
+    view = await view_of(call.hub.storage, call.store, granted, None)
     media_type = call.accepts(JSON, NDJSON)
     if media_type == JSON and call.given("page"):
         return json_response(await _page(call, *await _resumed(call, view)))
@@ -99,7 +101,7 @@ async def _diff(call: Call) -> Response:
                 yield b"".join([await asked.text(row) + b"\n" for row in rows])
 
     headers: dict[str, str] = {"Syncline-Cursor": asked.cursor(asked.end)}
-    return Stream(call, lines, NDJSON, headers, view, partial(_past, asked))
+    return Stream(call, lines, NDJSON, headers, granted, partial(_past, asked))
 
 
 def _past(asked: _Diff) -> AbstractAsyncContextManager[StoreInfo]:

@@ -33,7 +33,7 @@ async def _body(call: Call, info: StoreInfo, view: View) -> StoreBody:
     role, owners = call.rights(info.name).role, _owners(call, info.name)
     if view.is_whole:
         return store_body(info, None, role, owners)
-    head = info.head
+    head, view = info.head, view.resolved(info.indexes)
     summary = await call.hub.storage.summary(info.name, view.selectors, head.seq)
     info = replace(info, head=replace(head, count=summary.count, digest=summary.digest))
     return store_body(info, view.token, role, owners)

@@ -16,6 +16,7 @@ from syncline_server.access.view import View
 from syncline_server.feed import Feed
 from syncline_server.hub import Hub
 from syncline_server.storage.base import Row, StoreUnknown
+from syncline_server.wanted import view_of
 
 from .bodies import RecordBody, RecordsPage, record_text
 from .call import Call, json_response
@@ -31,7 +32,8 @@ _PAGE_BYTES = 1024 * 1024
 
 
 async def _records(call: Call) -> Response:
-    view = call.view(call.store)
+    granted = call.view(call.store)
+    view = await view_of(call.hub.storage, call.store, granted, None)
     feed = await call.hub.feeds.feed(call.store)
     if call.accepts(JSON, NDJSON) == JSON:
         return json_response(await _page(call, feed, view))
@@ -52,7 +54,7 @@ async def _records(call: Call) -> Response:
                 yield b"".join([record_text(text) + b"\n" for text in texts])
 
     headers: dict[str, str] = {"Syncline-Cursor": feed.tail.head.lineage.cursor(at, view.token)}
-    return Stream(call, lines, NDJSON, headers, view, lambda: past(call.hub, feed.store, held=at, whole=at))
+    return Stream(call, lines, NDJSON, headers, granted, lambda: past(call.hub, feed.store, held=at, whole=at))
 
 
 async def _begin(call: Call, feed: Feed) -> Seq:
