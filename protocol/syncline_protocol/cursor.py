@@ -44,6 +44,7 @@ Cursor = NewType("Cursor", str)
 START = "start"
 NOW = "now"
 
+_NOTHING = Seq(0)
 _INCARNATION = re.compile(rf"[A-Za-z0-9_-]{{1,{INCARNATION_CHARS_MAX}}}", re.ASCII)
 _VIEW = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _SEQ = re.compile(r"0|[1-9][0-9]{0,15}", re.ASCII)
@@ -82,7 +83,10 @@ class Rewind:
 
 @dataclass(frozen=True, slots=True)
 class Reconcile:
-    """The position is valid, but it was reached in another view: what was seen there is not what is seen here."""
+    """The position is valid, but what was seen on the way there is not what is seen here.
+
+    It was reached in another view, or DELETEs above it were cleaned away. `at` is where batches go on.
+    """
 
     at: Seq
 
@@ -209,7 +213,7 @@ def lineage_with(lineage: str, from_: Cursor, to: Cursor) -> str:
 
 
 def decide_resume(
-    lineage: Lineage, head: Seq, after: Position, known: Lineage | None, view: str | None = None
+    lineage: Lineage, head: Seq, after: Position, known: Lineage | None, view: str | None = None, floor: Seq = _NOTHING
 ) -> Resumption:
     """Decide how a subscriber with the cursor `after` goes on: the resume table of PROTOCOL 5.4.
 
@@ -219,6 +223,7 @@ def decide_resume(
         after: the client's cursor.
         known: the lineage that the client got with its last SUBSCRIBED, if it has one.
         view: the token of the view in which it goes on.
+        floor: the tombstone floor; what died up to there may have left no DELETE.
     """
     last = lineage.last_seq(after.incarnation, head)
     if last is not None:
@@ -228,7 +233,9 @@ def decide_resume(
         if lineage.last_seq(after.incarnation, after.seq) is None:
             return Snapshot()
         # Nothing was seen at the position 0, in whatever view.
-        return Resume(after.seq) if after.view == view or after.seq == 0 else Reconcile(after.seq)
+        if after.seq == 0 or (after.view == view and after.seq >= floor):
+            return Resume(after.seq)
+        return Reconcile(max(after.seq, floor))
     if known is None or known.last_seq(after.incarnation, after.seq) is None:
         return Snapshot()
     for entry in reversed(known.entries):

@@ -10,11 +10,14 @@ import asyncio
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING
 
+from syncline_protocol.codec import is_utf8
 from syncline_protocol.errors import CloseCode, RemoteProtocolError
-from syncline_protocol.messages import EndReason, Fetch, Subscribe, WriteResult
+from syncline_protocol.filter import Filter
+from syncline_protocol.messages import EndReason, Subscribe, WriteResult
 from syncline_protocol.server import (
     AuthRequested,
     FetchRequested,
+    FindRequested,
     Opened,
     ServerEvent,
     ServerSession,
@@ -28,13 +31,16 @@ from syncline_protocol.transaction import Transaction
 from .access.concern import EVERYTHING, Concern
 from .access.gate import Visitor
 from .access.principal import Principal
+from .access.view import View
 from .answers import error_code_of, result_of
 from .committer import Answer
 from .feed import Subscription
 from .fetches import Fetches
+from .finds import Finds
 from .limits.admission import Seat
 from .limits.meter import Meter
 from .login import Credentials, Login, Standing
+from .stall import Stall
 from .storage.base import StorageError, StoreMismatch, StoreUnknown
 from .transport import Transport
 
@@ -66,13 +72,13 @@ class Connection:
         "_answers_bytes",
         "_closed",
         "_fetches",
+        "_finds",
         "_login",
         "_meter",
         "_paused",
         "_seat",
-        "_stalled_since",
+        "_stall",
         "_subscriptions",
-        "_unsent_before",
         "_writes_bytes",
         "hub",
         "session",
@@ -99,12 +105,12 @@ class Connection:
         self._login = Login(session, hub, self.standing, visitor, seat, done=self._logged_in, later=self._spawn)
         self._subscriptions: dict[int, Subscription] = {}
         self._fetches = Fetches(self, hub.feeds.fill)
+        self._finds = Finds(self, hub.storage)
         self._answers_bytes = 0
         self._writes_bytes = 0
         self._closed = False
         self._paused = False
-        self._stalled_since: float | None = None
-        self._unsent_before = 0
+        self._stall = Stall()
 
     def opened(self, transport: Transport) -> None:
         """The socket was accepted; from here on frames come."""
@@ -125,6 +131,7 @@ class Connection:
             subscription.feed.remove(subscription)
         self._subscriptions.clear()
         self._fetches.end()
+        self._finds.end()
 
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:
@@ -136,7 +143,7 @@ class Connection:
     def receive(self, payload: bytes) -> None:
         """Take one text message."""
         self.hub.counts.frames_received += 1
-        if not payload.isascii() and not _is_utf8(payload):
+        if not is_utf8(payload):
             self.session.close(1007, "a text frame is UTF-8")
             self.flush()
             return
@@ -190,7 +197,7 @@ class Connection:
         match event:
             case WriteRequested(request_id):
                 self._put_off(request_id, wait_s, message)
-            case SubscribeRequested(request) | FetchRequested(request):
+            case SubscribeRequested(request) | FetchRequested(request) | FindRequested(request):
                 self.refuse(request.id, "rate_limited", message, after_ms=int(wait_s * 1000) + 1)
             case _:
                 # What ends something, or keeps the connection, costs little and is never put off.
@@ -204,8 +211,9 @@ class Connection:
 
     def on_drained(self) -> None:
         """There is room again."""
-        self._stalled_since = None
+        self._stall.over()
         self._answers_bytes = 0
+        self._finds.drained()
         if not self._fetches.drained():
             self.advance()
         self._resume_if_possible()
@@ -222,6 +230,7 @@ class Connection:
             and self._writes_bytes < _WRITES_BYTES_MAX
             and self._answers_bytes < _ANSWERS_BYTES_MAX
             and self._fetches.are_few
+            and self._finds.are_few
         )
 
     def _pause(self) -> None:
@@ -243,17 +252,19 @@ class Connection:
                 self._login.greet(token)
             case AuthRequested(token):
                 self._login.authenticate(token)
-            case SubscribeRequested(request):
+            case SubscribeRequested(request, wanted):
                 view = self.standing.rights(request.store).view
-                opening = None if view is None else self.hub.feeds.resume_at_hand(request, view)
-                if opening is not None:
-                    self._open(request.id, opening)
+                opening = None if view is None else self.hub.feeds.resume_at_hand(request, view, wanted)
+                if view is not None and opening is not None:
+                    self._open(request.id, opening, view)
                 else:
-                    self._spawn(self._subscribe(request))
+                    self._spawn(self._subscribe(request, wanted))
             case UnsubscribeRequested(request_id):
                 self._unsubscribe(request_id)
             case FetchRequested(request):
-                self._fetch(request)
+                self._look_up(self._fetches, is_first=self._fetches.add(request))
+            case FindRequested():
+                self._look_up(self._finds, is_first=self._finds.add(event))
             case WriteRequested():
                 raise AssertionError("writes do not come this way")
 
@@ -268,27 +279,25 @@ class Connection:
             self.close(CloseCode.FAILED, "the server failed")
             raise
 
-    async def _subscribe(self, request: Subscribe) -> None:
+    async def _subscribe(self, request: Subscribe, wanted: Filter | None) -> None:
         try:
-            opening = await self._opening(request)
-        except StorageError as error:
-            self.refuse(request.id, error_code_of(error), str(error))
-            return
-        except RemoteProtocolError as error:
-            self.refuse(request.id, error.code, error.text)
+            opening, granted = await self._opening(request, wanted)
+        except (StorageError, RemoteProtocolError) as error:
+            self.refuse_for(request.id, error)
             return
         if self.session.close_code is None:
-            self._open(request.id, opening)
+            self._open(request.id, opening, granted)
 
-    async def _opening(self, request: Subscribe) -> "Opening":
-        """Find out how a subscription begins; anew if rights have changed while the storage was asked."""
+    async def _opening(self, request: Subscribe, wanted: Filter | None) -> "tuple[Opening, View]":
+        """Find out how a subscription begins, and by which rights; anew if they changed while the storage was asked."""
+        bitmaps = self.session.has("bitmaps")
         while True:
             view = self.standing.view(request.store)
-            opening = await self.hub.feeds.open_subscription(request, view)
+            opening = await self.hub.feeds.open_subscription(request, view, wanted, bitmaps=bitmaps)
             if self.standing.view(request.store) == view:
-                return opening
+                return opening, view
 
-    def _open(self, request_id: int, opening: "Opening") -> None:
+    def _open(self, request_id: int, opening: "Opening", granted: View) -> None:
         feed = opening.feed
         opened = self.session.subscribed(
             request_id,
@@ -304,7 +313,7 @@ class Connection:
         if not opened:
             return
         self.hub.counts.subscribes[opening.how] += 1
-        subscription = Subscription(self, request_id, feed, opening.at)
+        subscription = Subscription(self, request_id, feed, opening.at, granted, opening.since)
         self._subscriptions[request_id] = subscription
         feed.add(subscription)
         if feed.ended:
@@ -326,9 +335,9 @@ class Connection:
         self.session.ended(subscription.id, reason, at)
         self.flush()
 
-    def _fetch(self, request: Fetch) -> None:
-        if self._fetches.add(request):
-            self._spawn(self._fetches.run())
+    def _look_up(self, waiting: Fetches | Finds, *, is_first: bool) -> None:
+        if is_first:
+            self._spawn(waiting.run())
         if not self._may_read:
             self._pause()
 
@@ -337,7 +346,7 @@ class Connection:
         return self._subscriptions.get(request_id)
 
     def fetched(self) -> None:
-        """A FETCH was answered; more may be read."""
+        """A FETCH or FIND was answered; more may be read."""
         self._resume_if_possible()
 
     # --- who, and what he may do ---
@@ -350,10 +359,8 @@ class Connection:
     def _refuse_access(self, request_id: int, store: str) -> None:
         try:
             self.standing.view(store)
-        except StorageError as error:
-            self.refuse(request_id, error_code_of(error), str(error))
-        except RemoteProtocolError as error:
-            self.refuse(request_id, error.code, error.text)
+        except (StorageError, RemoteProtocolError) as error:
+            self.refuse_for(request_id, error)
 
     def _logged_in(self, rights_changed: bool) -> None:
         if rights_changed:
@@ -377,7 +384,7 @@ class Connection:
             if not concern.is_in(feed.store):
                 continue
             view = standing.rights(feed.store).view
-            if view != feed.view:
+            if view != subscription.granted:
                 feed.remove(subscription)
                 self.feed_ended(subscription, "forbidden" if view is None else "view_changed")
                 self.drop_what_waits()
@@ -437,6 +444,13 @@ class Connection:
             self.session.refuse(request_id, code, message, after_ms=after_ms)
             self.flush()
 
+    def refuse_for(self, request_id: int, error: StorageError | RemoteProtocolError) -> None:
+        """Answer a request with the ERROR that says what was raised."""
+        if isinstance(error, StorageError):
+            self.refuse(request_id, error_code_of(error), str(error))
+        else:
+            self.refuse(request_id, error.code, error.text)
+
     def flush(self) -> None:
         """Write what the session has to say, and close if it says so."""
         if self._closed:
@@ -476,25 +490,5 @@ class Connection:
             self.session.heartbeat({s.feed.store: s.feed.head_cursor for s in self._subscriptions.values()})
         self._check_expiry()
         self.flush()
-        self._check_progress(now)
-
-    def _check_progress(self, now: float) -> None:
-        """A full transport that has not moved a byte for too long is closed; its client resumes later."""
-        if not self.transport.full:
-            self._stalled_since = None
-            return
-        unsent = self.transport.unsent_bytes()
-        if self._stalled_since is None or unsent < self._unsent_before:
-            self._stalled_since = now
-        self._unsent_before = unsent
-        if now - self._stalled_since >= self.hub.stall_timeout_s:
-            self.session.close(CloseCode.STALLED, "nothing was read for too long")
-            self.flush()
-
-
-def _is_utf8(payload: bytes) -> bool:
-    try:
-        payload.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+        if self._stall.has_lasted(self.transport, now, self.hub.stall_timeout_s):
+            self.close(CloseCode.STALLED, "nothing was read for too long")

@@ -23,7 +23,7 @@ from .access.view import FULL, View
 from .frame import Frame
 from .framecache import FrameCache
 from .metrics import Counts
-from .storage.base import Chunk, Head, Storage, StorageError, StorageUnavailable, StoreInfo, StoreUnknown
+from .storage.base import Chunk, Head, IndexInfo, Storage, StorageError, StorageUnavailable, StoreInfo, StoreUnknown
 from .tail import Tail
 from .transport import Transport
 from .turns import Turns
@@ -47,11 +47,22 @@ class Subscriber(Protocol):
 
 
 class Subscription:
-    """One subscriber's cursor on a feed."""
+    """One subscriber's cursor on a feed.
 
-    __slots__ = ("caught_up", "feed", "id", "live", "position", "subscriber", "transport", "waiting")
+    Args:
+        granted: the view that his rights give him, of which the feed shows all or a part.
+        since: a position at which every record that he may hold lived (`Frame.suits`).
+    """
 
-    def __init__(self, subscriber: Subscriber, request_id: int, feed: "Feed", position: Seq) -> None:
+    __slots__ = (
+        "caught_up", "feed", "granted", "id", "live", "position", "since", "subscriber", "transport", "waiting",
+    )  # fmt: skip
+
+    def __init__(
+        self, subscriber: Subscriber, request_id: int, feed: "Feed", position: Seq, granted: View, since: Seq
+    ) -> None:
+        self.granted = granted
+        self.since = since
         self.subscriber = subscriber
         self.transport = subscriber.transport
         self.id = request_id
@@ -108,6 +119,8 @@ class Feed:
         self._cold_tasks: dict[Seq, asyncio.Task[None]] = {}
         self._cold_slots = asyncio.Semaphore(_COLD_READS_MAX)
         self._moved: asyncio.Event = asyncio.Event()
+        #: The indexes that the view needs.
+        self.indexes: tuple[IndexInfo, ...] = ()
         self._ended = False
         self._end_reason: EndReason = "resubscribe"
 
@@ -159,14 +172,24 @@ class Feed:
     def _frames(self, after: Seq, head: Head) -> list[Frame]:
         frames = []
         while after < head.seq:
-            to, texts = self.tail.texts(after, head.seq)
-            frames.append(self._frame(after, to, texts, complete=True))
-            after = to
+            frame = self._frame_from_memory(after, head.seq)
+            frames.append(frame)
+            after = frame.to
         return frames
 
-    def _frame(self, after: Seq, to: Seq, texts: list[bytes], *, complete: bool) -> Frame:
+    def _frame_from_memory(self, after: Seq, upto: Seq) -> Frame:
+        to, texts = self._texts(after, upto)
         lineage, view = self.published.lineage, self.view
-        return Frame(self.id, lineage, after, to, view.texts(texts), complete=complete, view=view.token)
+        return Frame(self.id, lineage, after, to, view.texts(texts), complete=True, view=view.token)
+
+    def _texts(self, after: Seq, upto: Seq) -> tuple[Seq, list[bytes]]:
+        """Return as `Tail.texts` does what the view shows. `after` is not below `base`."""
+        return self.tail.texts(after, upto)
+
+    @property
+    def base(self) -> Seq:
+        """The position from which on everything is in memory."""
+        return self.tail.base
 
     def _write_slice(self, frames: list[Frame], targets: list[Subscription], start: int) -> None:
         end = start + _SLICE
@@ -225,7 +248,13 @@ class Feed:
                 return
             if not frame.complete:
                 self._announce_behind(subscription)
+            if not frame.suits(subscription.since):
+                # A DELETE of something that he holds may be gone; what he has to drop only a reconcile tells.
+                self.tail.note_floor(frame.floor)
+                self.end(subscription, "resubscribe")
+                return
             subscription.position = frame.to
+            subscription.since = min(subscription.since, frame.upto)
             transport.write_frame(frame)
             self._counts.changes_delivered += len(frame.texts)
 
@@ -253,10 +282,9 @@ class Feed:
         frame = self._cache.get(self.id, after)
         if frame is not None:
             return frame
-        if after < self.tail.base:
+        if after < self.base:
             return None
-        to, texts = self.tail.texts(after, self.published.seq)
-        frame = self._frame(after, to, texts, complete=True)
+        frame = self._frame_from_memory(after, self.published.seq)
         self._cache.keep(self.id, frame)
         return frame
 
@@ -285,7 +313,7 @@ class Feed:
     def _serve_waiting(self, after: Seq, frame: Frame | None) -> None:
         """Let those go on who waited for a cold read; without a frame they have to come back with their cursors."""
         waiting = self._cold_waiting.pop(after, [])
-        if frame is not None and waiting and frame.to < self.tail.base and self._cache.get(self.id, frame.to) is None:
+        if frame is not None and waiting and frame.to < self.base and self._cache.get(self.id, frame.to) is None:
             # One piece ahead, so that the storage works while the sockets drain.
             self._start_reading(frame.to)
         for subscription in waiting:
@@ -314,11 +342,22 @@ class Feed:
         if frame is not None:
             return frame
         self._require_followed()
-        published = self.published
-        chunk: Chunk = await self._storage.read(self.store, after, published.seq)
+        upto, view = self.published.seq, self.view
+        chunk: Chunk = await self._storage.read(self.store, after, upto, selectors=view.selectors)
         self._require_followed()
         self._counts.cold_reads += 1
-        frame = self._frame(after, chunk.to, [row.text for row in chunk.rows], complete=chunk.is_complete)
+        self.tail.note_floor(chunk.floor)
+        frame = Frame(
+            self.id,
+            self.published.lineage,
+            after,
+            chunk.to,
+            view.texts([row.text for row in chunk.rows]),
+            complete=chunk.is_complete,
+            view=view.token,
+            floor=chunk.floor,
+            upto=upto,
+        )
         self._cache.keep(self.id, frame)
         return frame
 

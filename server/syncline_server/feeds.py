@@ -7,11 +7,10 @@ judged by a fresh read.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from weakref import WeakValueDictionary
 
-from syncline_protocol.codec import encode, fill_frame
+from syncline_protocol.codec import fill_frame
 from syncline_protocol.cursor import (
     NOW,
     START,
@@ -24,24 +23,36 @@ from syncline_protocol.cursor import (
     decide_resume,
     parse_cursor,
 )
-from syncline_protocol.messages import EndReason, Live, ResumeHow, Subscribe
-from syncline_protocol.ranges import Range, format_ranges, parse_ranges
+from syncline_protocol.filter import Filter
+from syncline_protocol.messages import EndReason, ResumeHow, Subscribe
+from syncline_protocol.ranges import Range, parse_ranges
+from syncline_protocol.seq_set import SeqSet
 from syncline_protocol.server import FETCH_RANGES_MAX
 
 from .access.view import FULL, View
 from .feed import Feed
+from .followed import Followed
 from .framecache import FrameCache
+from .live import LiveFrames
 from .log import Log
 from .metrics import Counts
 from .part import PartFeed
-from .storage.base import Commit, Storage, StorageError, StoreInfo, StoreMismatch, StoreUnknown, Summary
+from .storage.base import (
+    Commit,
+    IndexInfo,
+    IndexUnknown,
+    Storage,
+    StorageError,
+    StoreInfo,
+    StoreMismatch,
+    StoreUnknown,
+    Summary,
+)
 from .tail import Tail
 from .turns import Turns
+from .wanted import narrowed, needs_indexes, view_of
 
 __all__ = ["Feeds", "Opening"]
-
-#: A LIVE frame names at most so many ranges, which is below 64 KiB of text.
-_LIVE_RANGES = 2000
 
 #: Frames of catch-ups that are kept for others who come by, over all feeds.
 _CACHE_BYTES_MAX = 16 * 1024 * 1024
@@ -52,32 +63,17 @@ _DISTRUST_INTERVAL_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """How a subscription begins: on which feed, at which position, and what is sent before the first batch."""
+    """How a subscription begins: on which feed, at which position, and what is sent before the first batch.
+
+    At `since` every record lived that the reader may hold, once he has done as he is told (`Frame.suits`).
+    """
 
     feed: Feed
     how: ResumeHow
     at: Seq
+    since: Seq
     keep_to: Seq | None = None
     live_frames: tuple[bytes, ...] = ()
-
-
-class _Followed:
-    """A store that is followed: its tail, the feed of the whole, and those of parts that somebody holds."""
-
-    def __init__(self, whole: Feed) -> None:
-        self.whole = whole
-        self.tail = whole.tail
-        self.parts: WeakValueDictionary[View, PartFeed] = WeakValueDictionary()
-
-    def feeds(self) -> Iterable[Feed]:
-        return (self.whole, *self.parts.values())
-
-    def trim(self, bytes_max: int) -> None:
-        """Keep at most so much of the recent log in memory, besides what is not published yet."""
-        for feed in self.parts.values():
-            # What they put off has to stay until it is published.
-            feed.hurry()
-        self.tail.trim(bytes_max, min([feed.published.seq for feed in self.feeds()]))
 
 
 class Feeds:
@@ -104,10 +100,11 @@ class Feeds:
         self._tail_bytes_max = tail_bytes_max
         self._tail_bytes = 0
         self._cache = FrameCache(_CACHE_BYTES_MAX)
-        self._stores: dict[str, _Followed] = {}
-        self._openings: dict[str, asyncio.Task[_Followed]] = {}
+        self._stores: dict[str, Followed] = {}
+        self._openings: dict[str, asyncio.Task[Followed]] = {}
         self._part_openings: dict[tuple[str, View], asyncio.Task[PartFeed]] = {}
         self._unclaimed: dict[str, list[Commit]] = {}
+        self._live = LiveFrames()
         self._made = 0
         self._distrusted_at: dict[str, float] = {}
 
@@ -124,6 +121,7 @@ class Feeds:
         """Let go of everything; for the end of the process."""
         openings = (*self._openings.values(), *self._part_openings.values())
         await asyncio.gather(*openings, return_exceptions=True)
+        await self._live.close()
         for feed in self.all():
             await feed.close()
         self._stores.clear()
@@ -145,14 +143,12 @@ class Feeds:
         elif commit.store in self._openings:
             self._unclaimed.setdefault(commit.store, []).append(commit)
 
-    def _extend(self, followed: _Followed, commit: Commit) -> None:
+    def _extend(self, followed: Followed, commit: Commit) -> None:
         """Hand a commit to its feeds, and take memory from those that were quiet the longest."""
         tail = followed.tail
         self._tail_bytes -= tail.bytes_held
-        tail.extend(commit)
+        followed.extend(commit)
         self._tail_bytes += tail.bytes_held
-        for feed in followed.feeds():
-            feed.extended()
         self._stores[commit.store] = self._stores.pop(commit.store)
         for quietest in list(self._stores.values()) if self._tail_bytes > self._tail_bytes_max else ():
             self._tail_bytes -= quietest.tail.bytes_held
@@ -174,7 +170,7 @@ class Feeds:
         if followed is not None and followed.whole.store_id == info.store_id:
             self._end(followed, "store_dropped")
 
-    def _end(self, followed: _Followed, reason: EndReason) -> None:
+    def _end(self, followed: Followed, reason: EndReason) -> None:
         """Let go of a store's feeds, unless that has happened already; those of another one of its name stay."""
         store = followed.whole.store
         if self._stores.get(store) is followed:
@@ -182,6 +178,16 @@ class Feeds:
             self._tail_bytes -= followed.tail.bytes_held
             for feed in followed.feeds():
                 feed.end_all(reason)
+
+    async def index_dropped(self, store: str, uid: str) -> None:
+        """End the feeds that need an index which is no more; what they follow cannot be told any longer."""
+        openings = [task for (name, view), task in self._part_openings.items() if name == store and uid in view.indexes]
+        await asyncio.gather(*openings, return_exceptions=True)
+        followed = self._stores.get(store)
+        for part in list(followed.parts.values()) if followed is not None else ():
+            if followed is not None and uid in part.view.indexes:
+                followed.leave(part)
+                part.end_all("resubscribe")
 
     async def recheck(self) -> None:
         """After the storage was opened anew: feeds whose log is not where it was are ended, and their clients resume.
@@ -217,12 +223,20 @@ class Feeds:
         feed = followed.parts.get(view)
         return feed or await self._part(followed, view)
 
-    async def _open(self, store: str) -> _Followed:
+    async def _open(self, store: str) -> Followed:
         # Commits that happen while the head is read are kept aside; those that the read has seen are left out.
         try:
             info = await self._storage.info(store)
-            feed = Feed(self._new_id(), info, self._storage, self._counts, self._cache, self._turns, Tail(info.head))
-            followed = self._stores[store] = _Followed(feed)
+            feed = Feed(
+                self._new_id(),
+                info,
+                self._storage,
+                self._counts,
+                self._cache,
+                self._turns,
+                Tail(info.head, info.floors.tombstones),
+            )
+            followed = self._stores[store] = Followed(feed)
             for commit in self._unclaimed.pop(store, []):
                 self.publish(commit)
             return followed
@@ -234,7 +248,7 @@ class Feeds:
         self._made += 1
         return f"f{self._made}"
 
-    async def _part(self, followed: _Followed, view: View) -> PartFeed:
+    async def _part(self, followed: Followed, view: View) -> PartFeed:
         place = (followed.whole.store, view)
         opening = self._part_openings.get(place)
         if opening is None:
@@ -243,116 +257,143 @@ class Feeds:
             opening.add_done_callback(lambda _: self._part_openings.pop(place))
         return await asyncio.shield(opening)
 
-    async def _open_part(self, followed: _Followed, view: View) -> PartFeed:
+    async def _open_part(self, followed: Followed, view: View) -> PartFeed:
         whole = followed.whole
-        while True:
-            head = followed.tail.head
-            if view.is_whole:
-                summary = Summary(head.count, head.digest)
-            else:
-                summary = await self._storage.summary(whole.store, view.prefixes, head.seq)
-            if whole.ended:
-                raise StoreUnknown(whole.store)
-            # What was committed meanwhile is counted from the tail, unless that was trimmed above it.
-            if followed.tail.base <= head.seq:
-                break
-        info = StoreInfo(whole.store, whole.store_id, 0, head)
-        feed = PartFeed(
+        head = followed.tail.head
+        part = PartFeed(
             self._new_id(),
-            info,
+            StoreInfo(whole.store, whole.store_id, 0, head),
             self._storage,
             self._counts,
             self._cache,
             self._turns,
             followed.tail,
             view,
-            summary,
             self._now(),
         )
-        followed.parts[view] = feed
-        feed.extended()
-        return feed
+        # What is committed while the storage is asked is handed over already, and counted on top of its answer.
+        followed.enter(part)
+        try:
+            if view.is_whole:
+                summary = Summary(head.count, head.digest)
+            else:
+                summary = await self._storage.summary(whole.store, view.selectors, head.seq)
+                part.indexes = await self._indexes_of(whole.store, view)
+            if whole.ended:
+                raise StoreUnknown(whole.store)
+        except StorageError:
+            followed.leave(part)
+            raise
+        part.begin(summary)
+        followed.parts[view] = part
+        return part
+
+    async def _indexes_of(self, store: str, view: View) -> tuple[IndexInfo, ...]:
+        """Return the indexes that a view needs. Raises IndexUnknown if one was dropped meanwhile."""
+        if not view.indexes:
+            return ()
+        found = tuple([index for index in (await self._storage.info(store)).indexes if index.uid in view.indexes])
+        if len(found) < len(view.indexes):
+            raise IndexUnknown(store, "that the filter names")
+        return found
 
     # --- how a reader goes on ---
 
-    def resume_at_hand(self, request: Subscribe, view: View) -> Opening | None:
+    def resume_at_hand(self, request: Subscribe, granted: View, wanted: Filter | None) -> Opening | None:
         """Decide a SUBSCRIBE from memory alone, if it is an ordinary resume of a store that is followed already.
 
         This process is the log's only writer, so what it remembers is enough to say that a cursor is valid. Whatever
         else it may be is for `open_subscription`.
         """
         followed = self._stores.get(request.store)
-        feed = None if followed is None else followed.whole if view == FULL else followed.parts.get(view)
+        if followed is None or needs_indexes(granted, wanted):
+            return None
+        view = narrowed(granted, wanted)
+        feed = followed.whole if view == FULL else followed.parts.get(view)
         if feed is None or not feed.is_settled or request.store_id not in (None, feed.store_id):
             return None
-        if request.after == START:
-            return Opening(feed, "resume", Seq(0))
         published = feed.published
+        if request.after == START:
+            return Opening(feed, "resume", Seq(0), published.seq)
         if request.after == NOW:
-            return Opening(feed, "resume", published.seq)
-        decision = decide_resume(published.lineage, published.seq, parse_cursor(request.after), None, view.token)
-        return Opening(feed, "resume", decision.at) if isinstance(decision, Resume) else None
+            return Opening(feed, "resume", published.seq, published.seq)
+        position, floor = parse_cursor(request.after), feed.tail.floor
+        decision = decide_resume(published.lineage, published.seq, position, None, view.token, floor)
+        return Opening(feed, "resume", decision.at, decision.at) if isinstance(decision, Resume) else None
 
-    async def open_subscription(self, request: Subscribe, view: View) -> Opening:
+    async def open_subscription(
+        self, request: Subscribe, granted: View, wanted: Filter | None = None, *, bitmaps: bool = False
+    ) -> Opening:
         """Decide how a SUBSCRIBE goes on (PROTOCOL 5.4).
+
+        Args:
+            granted: what his rights show.
+            wanted: the filter of the request.
+            bitmaps: whether the client reads bitmaps in LIVE.
 
         Raises:
             RemoteProtocolError: the request is wrong.
-            StorageError: the store is unknown or not the one that was meant, or the storage failed.
+            StorageError: the store is unknown or not the one that was meant, its index is not there or not complete,
+                or the storage failed.
         """
-        feed = await self.feed(request.store, view)
+        feed = await self.feed(request.store, await view_of(self._storage, request.store, granted, wanted))
         if request.store_id is not None and request.store_id != feed.store_id:
             raise StoreMismatch(request.store)
         # Who was just told that his write is stored finds it in what he subscribes to now.
         await feed.settled()
-        return await self.resume(feed, request.after, request.known)
+        return await self.resume(feed, request.after, request.known, bitmaps=bitmaps)
 
-    async def resume(self, feed: Feed, after: str, known: str | None, *, lists: bool = True) -> Opening:
+    async def resume(
+        self, feed: Feed, after: str, known: str | None, *, lists: bool = True, bitmaps: bool = False
+    ) -> Opening:
         """Decide how a reader of `feed` with this cursor goes on. Raises as `open_subscription`.
 
         Args:
             lists: whether it is worked out what lives, if the reader has to be told.
+            bitmaps: whether that may be told in bitmaps.
         """
         if after == START:
-            return Opening(feed, "resume", Seq(0))
+            return Opening(feed, "resume", Seq(0), feed.published.seq)
         if after == NOW:
-            return Opening(feed, "resume", feed.published.seq)
-        position, view = parse_cursor(after), feed.view.token
+            return Opening(feed, "resume", feed.published.seq, feed.published.seq)
+        position, view, tail = parse_cursor(after), feed.view.token, feed.tail
         lineage = None if known is None else Lineage.parse(known)
-        head = feed.tail.head
-        decision = decide_resume(head.lineage, head.seq, position, lineage, view)
-        if not isinstance(decision, (Resume, Reconcile)):
-            # Proof of lost history or a head that this process has not seen: only the log itself can tell.
+        decision = decide_resume(tail.head.lineage, tail.head.seq, position, lineage, view, tail.floor)
+        if not isinstance(decision, Resume):
+            # Lost history, a head that this process has not seen, or a floor that rose: only the log itself can tell.
             info = await self._storage.info(feed.store)
             if info.store_id != feed.store_id:
                 raise StoreUnknown(feed.store)
-            decision = decide_resume(info.head.lineage, info.head.seq, position, lineage, view)
+            tail.note_floor(info.floors.tombstones)
+            decision = decide_resume(info.head.lineage, info.head.seq, position, lineage, view, tail.floor)
             if isinstance(decision, Rewind) and position.incarnation == info.head.lineage.current.incarnation:
                 await self._distrust(feed.store)
-        return await self._opening(feed, decision, lists=lists)
+        return await self._opening(feed, decision, lists=lists, bitmaps=bitmaps)
 
-    async def _opening(self, feed: Feed, decision: Resumption, *, lists: bool) -> Opening:
+    async def _opening(self, feed: Feed, decision: Resumption, *, lists: bool, bitmaps: bool) -> Opening:
         match decision:
             case Resume(at):
                 await feed.reached(at)
-                return Opening(feed, "resume", at)
-            case Rewind(keep_to):
-                return Opening(
-                    feed, "rewind", keep_to, keep_to, await self._live_frames(feed, keep_to) if lists else ()
-                )
+                return Opening(feed, "resume", at, at)
+            case Rewind(at):
+                how: ResumeHow = "rewind"
             case Reconcile(at):
-                return Opening(feed, "reconcile", at, None, await self._live_frames(feed, at) if lists else ())
+                how = "reconcile"
             case _:
-                return Opening(feed, "snapshot", Seq(0))
+                return Opening(feed, "snapshot", Seq(0), feed.published.seq)
+        # What LIVE names has not died up to the floor that was there before LIVE was read: a DELETE that was cleaned
+        # away took its record out of what lives.
+        since = max(at, feed.tail.floor)
+        frames = await self._live_frames(feed, at, bitmaps=bitmaps) if lists else ()
+        return Opening(feed, how, at, since, at if how == "rewind" else None, frames)
 
-    async def _live_frames(self, feed: Feed, upto: Seq) -> tuple[bytes, ...]:
+    async def _live_frames(self, feed: Feed, upto: Seq, *, bitmaps: bool) -> tuple[bytes, ...]:
         await feed.reached(upto)
-        ranges = await self._storage.live_ranges(feed.store, upto, feed.view.prefixes)
-        starts = range(0, max(len(ranges), 1), _LIVE_RANGES)
-        return tuple(
-            encode(Live(feed.id, feed.cursor(upto), format_ranges(ranges[at : at + _LIVE_RANGES]), at == starts[-1]))
-            for at in starts
-        )
+
+        async def read() -> SeqSet:
+            return await self._storage.live_set(feed.store, upto, feed.view.selectors)
+
+        return await self._live.get(feed.id, upto, feed.cursor(upto), read, bitmaps=bitmaps)
 
     async def _distrust(self, store: str) -> None:
         now = self._now()
@@ -372,7 +413,8 @@ class Feeds:
         while True:
             rows = await self._storage.fetch(feed.store, wanted, feed.published.seq)
             wanted = _above(wanted, rows[-1].seq) if rows else []
-            yield fill_frame(feed.id, feed.view.texts([row.text for row in rows]), last=not wanted)
+            shown = [row.text for row in rows if feed.view.shows_record(row.text, feed.indexes)]
+            yield fill_frame(feed.id, feed.view.texts(shown), last=not wanted)
             if not wanted:
                 return
 

@@ -11,6 +11,8 @@ from syncline_protocol.cursor import Lineage, Seq
 
 __all__ = ["Frame", "text_frame"]
 
+_NOWHERE = Seq(0)
+
 
 class Frame:
     """The changes of the interval (after, to] of one feed, encoded.
@@ -18,9 +20,12 @@ class Frame:
     `texts` are the encoded changes, for the HTTP twins, which wrap the same changes in another envelope. A frame is
     `complete` if it has every change of its interval that its view shows, and leaves out no pair that has died since;
     if that is not said, every change is shown. `view` is the token that its cursors carry.
+
+    DELETEs up to `floor` may be missing, as clean-up has dropped them. Records that died up to `upto` were left out; of
+    those that are here each lived there, or its DELETE is here too.
     """
 
-    __slots__ = ("after", "complete", "payload", "texts", "to", "wire")
+    __slots__ = ("after", "complete", "floor", "payload", "texts", "to", "upto", "wire")
 
     def __init__(
         self,
@@ -32,13 +37,24 @@ class Frame:
         *,
         complete: bool | None = None,
         view: str | None = None,
+        floor: Seq = _NOWHERE,
+        upto: Seq | None = None,
     ) -> None:
         self.after = after
         self.to = to
         self.texts = texts
         self.complete = len(texts) == to - after if complete is None else complete
+        self.floor = floor
+        self.upto = to if upto is None else upto
         self.payload = batch_frame(feed, lineage.cursor(after, view), lineage.cursor(to, view), texts)
         self.wire = text_frame(self.payload)
+
+    def suits(self, since: Seq) -> bool:
+        """Return whether a reader misses no DELETE who takes this frame, and whose every record lived at `since`.
+
+        Who stands at the beginning holds nothing that could have died.
+        """
+        return self.after == 0 or self.floor <= max(self.after, since)
 
     @property
     def bytes_held(self) -> int:

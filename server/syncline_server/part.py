@@ -1,15 +1,21 @@
 """The feed of a view that shows a part of a store only.
 
-It shares the tail of the store and everything of `Feed`, and adds two things. Count and digest are of what the view
-shows, kept up change by change. And a commit that the view shows nothing of is not published at once: a bookmark to
-every subscriber for every commit of others would cost as much as the commit. It moves on with the next change that it
-shows, after `_QUIET_SEQS_MAX` seqs, or when `hurry` is called, which the clock does after `_QUIET_S` (PROTOCOL 7.2).
+It shares the log of the store and everything of `Feed`, but keeps for itself which of the recent changes its view
+shows: a `Router` hands them over, so what others write costs it nothing. Count and digest are kept up with them. A
+commit that the view shows nothing of is not published at once, either: a bookmark to every subscriber for every commit
+of others would cost more than the commit. It moves on with the next change that it shows, or when `hurry` is called,
+which the clock does after `_QUIET_S` (PROTOCOL 7.2).
+
+Invariants: what it was handed is everything that the view shows of (base, tail.head]; `published` is never ahead of it.
 """
+
+import bisect
 
 from syncline_protocol.cursor import Seq
 from syncline_protocol.digest import digest_term
+from syncline_protocol.limits import BATCH_BYTES_TARGET
 
-from .access.view import View, key_of
+from .access.view import View
 from .feed import Feed
 from .framecache import FrameCache
 from .metrics import Counts
@@ -21,15 +27,13 @@ __all__ = ["PartFeed"]
 
 #: The longest that a bookmark is put off; below half a heartbeat, so that no feed seems to stand still.
 _QUIET_S = 5.0
-_QUIET_SEQS_MAX = 1000
 
 _MASK = 0xFFFFFFFF
 
 
 class PartFeed(Feed):
     """Args (besides those of `Feed`):
-    info: with the head up to which `summary` counts; the tail still has everything above it.
-    summary: what the view shows at that head.
+    info: with the head from which on it is handed what its view shows. Call `begin` with what is shown there.
     now: monotonic time in seconds.
     """
 
@@ -43,43 +47,87 @@ class PartFeed(Feed):
         turns: Turns,
         tail: Tail,
         view: View,
-        summary: Summary,
         now: float,
     ) -> None:
         super().__init__(feed_id, info, storage, counts, cache, turns, tail, view)
-        head = info.head
-        self.published = Head(head.seq, summary.count, summary.digest, head.lineage)
-        self._looked: Head = self.published
-        self._shows_news = False
+        self._base = info.head.seq
+        self._rows: list[Row] = []
+        self._count = 0
+        self._digest = 0
         self._is_hurried = False
         self._published_at = now
+        self._begins_at: Head | None = info.head
+
+    def begin(self, summary: Summary) -> None:
+        """Say what the view shows at the head at which the feed began; from here on it publishes."""
+        head = self._begins_at
+        assert head is not None, "a feed begins once"
+        self.published = Head(head.seq, summary.count, summary.digest, head.lineage)
+        self._count += summary.count
+        self._digest += summary.digest
+        self._begins_at = None
+        if self.tail.head.seq != head.seq:
+            self._schedule_round()
+
+    # --- what the router hands over ---
+
+    def take(self, row: Row, key: str, partner: Seq | None) -> None:
+        """Take the next change that the view shows; `extended` follows the last one of a commit.
+
+        Args:
+            partner: of a DELETE the seq of its ADD (`Commit.partners`).
+        """
+        self._rows.append(row)
+        if partner is not None and partner < row.seq:
+            self._count -= 1
+            self._digest = (self._digest - digest_term(partner, key)) & _MASK
+        else:
+            self._count += 1
+            self._digest = (self._digest + digest_term(row.seq, key)) & _MASK
+
+    def trim(self) -> None:
+        """Let go of what is published and was trimmed from the tail."""
+        upto = min(self.tail.base, self.published.seq)
+        if upto > self._base:
+            del self._rows[: bisect.bisect_right(self._rows, upto, key=_seq_of)]
+            self._base = upto
+
+    @property
+    def base(self) -> Seq:
+        return self._base
+
+    def _texts(self, after: Seq, upto: Seq) -> tuple[Seq, list[bytes]]:
+        assert self._base <= after <= upto <= self.tail.head.seq
+        start = bisect.bisect_right(self._rows, after, key=_seq_of)
+        texts: list[bytes] = []
+        size = 0
+        for place in range(start, len(self._rows)):
+            row = self._rows[place]
+            if row.seq > upto:
+                break
+            if size >= BATCH_BYTES_TARGET and self._rows[place - 1].last_seq < row.seq:
+                # A transaction may have more than what is shown of it: the frame goes to its end.
+                return self._rows[place - 1].last_seq, texts
+            texts.append(row.text)
+            size += len(row.text)
+        return upto, texts
+
+    # --- publishing ---
+
+    @property
+    def _has_news(self) -> bool:
+        return bool(self._rows) and self._rows[-1].seq > self.published.seq
 
     def _head_to_publish(self) -> Head:
-        self._look()
-        quiet = self._looked.seq - self.published.seq
-        if self._shows_news or self._is_hurried or quiet >= _QUIET_SEQS_MAX:
-            self._shows_news = self._is_hurried = False
-            return self._looked
+        if self._begins_at is None and (self._has_news or self._is_hurried):
+            self._is_hurried = False
+            head = self.tail.head
+            return Head(head.seq, self._count, self._digest & _MASK, head.lineage)
         return self.published
 
-    def _look(self) -> None:
-        """Count what the view shows of what has come since the last look."""
-        head, count, digest = self.tail.head, self._looked.count, self._looked.digest
-        if self.view.is_whole:
-            self._shows_news = head.seq > self.published.seq
-            self._looked = head
-            return
-        for row, partner in self.tail.changes(self._looked.seq, head.seq):
-            key = key_of(row.text)
-            if not self.view.shows(key):
-                continue
-            self._shows_news = True
-            if _is_delete(row, partner):
-                assert partner is not None
-                count, digest = count - 1, digest - digest_term(partner, key)
-            else:
-                count, digest = count + 1, digest + digest_term(row.seq, key)
-        self._looked = Head(head.seq, count, digest & _MASK, head.lineage)
+    def _schedule_round(self) -> None:
+        if self._begins_at is None and (self._has_news or self._is_hurried):
+            super()._schedule_round()
 
     def tick(self, now: float) -> None:
         """Publish what was put off for long enough. Call it about once a second."""
@@ -97,8 +145,7 @@ class PartFeed(Feed):
 
     @property
     def is_settled(self) -> bool:
-        self._look()
-        return not self._shows_news
+        return not self._has_news
 
     async def settled(self) -> None:
         if not self.is_settled:
@@ -110,5 +157,5 @@ class PartFeed(Feed):
         await super().reached(at)
 
 
-def _is_delete(row: Row, partner: Seq | None) -> bool:
-    return partner is not None and partner < row.seq
+def _seq_of(row: Row) -> Seq:
+    return row.seq

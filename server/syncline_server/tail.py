@@ -12,28 +12,34 @@ from .storage.base import Commit, Head, Row
 
 __all__ = ["Tail"]
 
+_NOWHERE = Seq(0)
+
 
 class Tail:
     """Args:
     head: where the log stood when this process began to follow it; the tail begins there, empty.
+    floor: the tombstone floor of the log; whoever reads it anew notes it here.
     """
 
-    __slots__ = ("_partners", "_rows", "base", "bytes_held", "head")
+    __slots__ = ("_rows", "base", "bytes_held", "floor", "head")
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: Head, floor: Seq = _NOWHERE) -> None:
         self.head = head
+        self.floor = floor
         self.base: Seq = head.seq
         self.bytes_held = 0
         self._rows: list[Row] = []
-        self._partners: list[Seq | None] = []
 
     def extend(self, commit: Commit) -> None:
         """Take the next commit of the log."""
         assert commit.after == self.head.seq, "commits come in order and without a gap"
         self._rows.extend(commit.rows)
-        self._partners.extend(commit.partners)
         self.bytes_held += sum([len(row.text) for row in commit.rows])
         self.head = commit.head
+
+    def note_floor(self, floor: Seq) -> None:
+        """Take note of a tombstone floor that was read from the log; it only ever rises."""
+        self.floor = max(self.floor, floor)
 
     def trim(self, bytes_max: int, upto: Seq) -> None:
         """Let the oldest rows go, none above `upto`, until at most `bytes_max` are held."""
@@ -42,7 +48,6 @@ class Tail:
             self.bytes_held -= len(self._rows[drop].text)
             drop += 1
         del self._rows[:drop]
-        del self._partners[:drop]
         self.base = Seq(self.base + drop)
 
     def texts(self, after: Seq, upto: Seq) -> tuple[Seq, list[bytes]]:
@@ -63,9 +68,3 @@ class Tail:
             if size >= BATCH_BYTES_TARGET and row.seq == row.last_seq:
                 break
         return to, texts
-
-    def changes(self, after: Seq, upto: Seq) -> "list[tuple[Row, Seq | None]]":
-        """Return the rows of (after, upto], each with its partner (`Commit.partners`). `after` is not below `base`."""
-        assert self.base <= after <= upto <= self.head.seq
-        part = slice(after - self.base, upto - self.base)
-        return list(zip(self._rows[part], self._partners[part], strict=True))

@@ -184,14 +184,13 @@ async def test_what_a_view_does_not_show_is_told_as_a_bookmark_after_five_second
     assert bookmarks(reader) == []
 
 
-async def test_what_a_view_does_not_show_is_told_as_a_bookmark_after_a_thousand_seqs(place: Library) -> None:
+async def test_what_a_view_does_not_show_is_told_as_one_bookmark_however_much_it_is(place: Library) -> None:
     reader = await follow(place, _A)
-    await place.write(*[(f"b/{number}", True) for number in range(10, 1009)])
+    await place.write(*[(f"b/{number}", True) for number in range(10, 1309)])
     await settle()
     assert bookmarks(reader) == []
-    await place.write(("c/9", True))
-    await settle()
-    assert bookmarks(reader) == [1011]
+    await place.pass_time(10.0)
+    assert bookmarks(reader) == [1310]
 
 
 async def test_what_a_view_shows_brings_what_it_put_off_along(place: Library) -> None:

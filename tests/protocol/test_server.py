@@ -116,7 +116,7 @@ def test_an_id_that_is_open_is_refused_and_the_open_request_goes_on() -> None:
     [
         (b'"store":"../x"', "store_name_invalid"),
         (b'"store":"notes","filter":null', "filter_invalid"),
-        (b'"store":"notes","filter":{"index":"room"}', "filter_invalid"),
+        (b'"store":"notes","filter":{"index":"room","eq":1,"lt":2}', "filter_invalid"),
         (b'"store":"notes","after":"tomorrow"', "cursor_invalid"),
         (b'"store":"notes","known":"?"', "cursor_invalid"),
         (b'"store":"notes","position":1', "unknown_parameter"),

@@ -16,15 +16,16 @@ from starlette.responses import Response
 
 from syncline_protocol.cursor import START, Cursor, Seq
 from syncline_protocol.errors import CursorInvalid
+from syncline_protocol.filter_text import FILTER_TEXTS, filter_of
 from syncline_protocol.limits import HEARTBEAT_S
-from syncline_protocol.messages import Change
+from syncline_protocol.messages import Change, ResumeHow
 from syncline_server.access.authority import Action
-from syncline_server.access.view import View
 from syncline_server.feed import Feed
 from syncline_server.feeds import Opening
 from syncline_server.frame import Frame
 from syncline_server.hub import Hub
-from syncline_server.storage.base import Chunk, Head, StorageError, StoreUnknown
+from syncline_server.storage.base import Head, StorageError, StoreUnknown
+from syncline_server.wanted import view_of
 
 from .bodies import Batch, Bookmark, CaughtUpEvent, ChangesPage, EndedEvent, digest_of
 from .call import Call, json_response
@@ -42,19 +43,22 @@ _RETRY_MS = (1000, 5000)
 
 
 async def _changes(call: Call) -> Response:
-    feed = await call.hub.feeds.feed(call.store, call.view(call.store))
+    granted = call.view(call.store)
+    wanted = filter_of({name: call.text(name) for name in FILTER_TEXTS})
+    view = await view_of(call.hub.storage, call.store, granted, wanted)
+    feed = await call.hub.feeds.feed(call.store, view)
     media_type = call.accepts(JSON, SSE, NDJSON)
     if media_type == JSON and not call.number("wait"):
         return json_response(await _page(call, feed, Wait()))
     if media_type == JSON:
-        async with waiting(call, feed.view) as wait:
+        async with waiting(call, granted) as wait:
             return json_response(await _page(call, feed, wait))
     if call.given("limit") or call.given("wait"):
         raise Refusal("bad_message", "limit and wait belong to pages, not to streams")
     opening = await _open(call, feed, _after_of(call, media_type))
     source = _events if media_type == SSE else _lines
     headers: dict[str, str] = {"Syncline-Cursor": _cursor(opening)}
-    return Stream(call, lambda wait: source(call, opening, wait), media_type, headers, feed.view)
+    return Stream(call, lambda wait: source(call, opening, wait), media_type, headers, granted)
 
 
 def _after_of(call: Call, media_type: str) -> str:
@@ -73,15 +77,21 @@ async def _open(call: Call, feed: Feed, after: str) -> Opening:
     opening = await call.hub.feeds.resume(feed, after, call.text("known"), lists=False)
     if opening.how == "resume":
         return opening
-    raise Refusal(
+    raise _lost(feed, opening.how, opening.at, opening.keep_to)
+
+
+def _lost(feed: Feed, how: ResumeHow, at: Seq, keep_to: Seq | None = None) -> Refusal:
+    return Refusal(
         "cursor_lost",
-        "the cursor names history that this store does not have",
+        "the cursor names history that this store does not have"
+        if how != "reconcile"
+        else "what was deleted since the cursor cannot be told any more, or the cursor is of another view",
         hint="drop what is above keep_to, read the records anew and go on after their Syncline-Cursor"
-        if opening.how == "rewind"
+        if how == "rewind"
         else "read the records anew, drop what is not among them, and go on after their Syncline-Cursor",
-        how=opening.how,
-        keep_to=opening.keep_to,
-        at=_cursor(opening),
+        how=how,
+        keep_to=keep_to,
+        at=feed.cursor(at),
         lineage=feed.published.lineage.to_text(),
     )
 
@@ -100,7 +110,7 @@ async def _page(call: Call, feed: Feed, wait: Wait) -> bytes:
         await wait.until(partial(feed.wait_above, after), call.number("wait"))
     if feed.ended:
         raise _ended(feed)
-    to, texts = await _read(call.hub, feed, after, int(call.number("limit")))
+    to, texts = await _read(call.hub, opening, int(call.number("limit")))
     call.hub.counts.changes_delivered += len(texts)
     head, name = feed.published, feed.cursor
     return b'{"from":"%b","to":"%b","head":"%b","changes":[%b],"caught_up":%b}' % (
@@ -112,23 +122,35 @@ async def _page(call: Call, feed: Feed, wait: Wait) -> bytes:
     )
 
 
-async def _read(hub: Hub, feed: Feed, after: Seq, limit: int) -> tuple[Seq, list[bytes]]:
-    """Return about `limit` changes above `after`, and the end of a transaction that they reach."""
-    to, texts, size = after, list[bytes](), 0
+async def _read(hub: Hub, opening: Opening, limit: int) -> tuple[Seq, list[bytes]]:
+    """Return about `limit` changes, and the end of a transaction that they reach.
+
+    Raises Refusal: clean-up has overtaken the cursor while the page was made.
+    """
+    feed, to, since = opening.feed, opening.at, opening.since
+    texts, size = list[bytes](), 0
     while to < feed.published.seq and len(texts) < limit and size < _PAGE_BYTES:
         frame = await feed.frame_after(to)
+        if not frame.suits(since) and to > opening.at:
+            break
+        if not frame.suits(since):
+            raise _lost(feed, "reconcile", max(to, frame.floor))
         if len(frame.texts) > limit:
             if not texts:
-                return _cut(await hub.storage.read(feed.store, after, frame.to), limit, feed.view)
+                return await _cut(hub, frame, feed, limit)
             break
         texts.extend(frame.texts)
         size += sum(map(len, frame.texts))
-        to = frame.to
+        to, since = frame.to, min(since, frame.upto)
     return to, texts
 
 
-def _cut(chunk: Chunk, limit: int, view: View) -> tuple[Seq, list[bytes]]:
-    """Take whole transactions until there are `limit` changes."""
+async def _cut(hub: Hub, frame: Frame, feed: Feed, limit: int) -> tuple[Seq, list[bytes]]:
+    """Read the interval of a frame anew, and take whole transactions until there are `limit` changes."""
+    view = feed.view
+    chunk = await hub.storage.read(feed.store, frame.after, frame.to, selectors=view.selectors)
+    if frame.after != 0 and chunk.floor > frame.after:
+        raise _lost(feed, "reconcile", chunk.floor)
     texts: list[bytes] = []
     end = chunk.after
     for row in chunk.rows:
@@ -167,7 +189,7 @@ async def follow(opening: Opening, wait: Wait) -> AsyncGenerator[Frame | Head | 
 
     Ends when the feed does, which it tells, or the wait is stopped, which it does not.
     """
-    feed, position, caught_up = opening.feed, opening.at, False
+    feed, position, since, caught_up = opening.feed, opening.at, opening.since, False
     while not wait.stopped and not feed.ended:
         if position == feed.published.seq:
             if not caught_up:
@@ -176,7 +198,7 @@ async def follow(opening: Opening, wait: Wait) -> AsyncGenerator[Frame | Head | 
             elif not await wait.until(partial(feed.wait_above, position), HEARTBEAT_S) and not wait.stopped:
                 yield _Sign.IDLE
             continue
-        if caught_up and position < feed.tail.base:
+        if caught_up and position < feed.base:
             # What the storage gives may leave out pairs, so it is only consistent again at the next head.
             caught_up = False
             yield _Sign.BEHIND
@@ -185,7 +207,11 @@ async def follow(opening: Opening, wait: Wait) -> AsyncGenerator[Frame | Head | 
         except StorageError:
             yield _Ended(EndedEvent("resubscribe"))
             return
-        position = frame.to
+        if not frame.suits(since):
+            # A DELETE of something that he holds may be gone: his cursor will be answered with what to do.
+            yield _Ended(EndedEvent("resubscribe"))
+            return
+        position, since = frame.to, min(since, frame.upto)
         yield frame
     if feed.ended:
         yield _Ended(EndedEvent("store_dropped" if feed.end_reason == "store_dropped" else "resubscribe"))
@@ -262,6 +288,7 @@ CHANGES: tuple[Operation, ...] = (
             Parameter("after", "cursor, `start` or `now`: what comes after it is sent", default=START),
             Parameter("known", "the lineage that came with an earlier refusal or with the store"),
             Parameter("limit", "a page ends with the transaction that reaches so many", "integer", 1000, 1, 10_000),
+            *[Parameter(name, meaning) for name, meaning in FILTER_TEXTS.items()],
             Parameter("wait", "a page waits so many seconds for the first change", "number", 0, 0, 60),
         ),
         headers=(Header("Last-Event-ID", "the cursor of the last event, in the place of `after`"),),
@@ -277,6 +304,9 @@ CHANGES: tuple[Operation, ...] = (
             "store_unknown",
             "cursor_invalid",
             "cursor_lost",
+            "filter_invalid",
+            "index_unknown",
+            "index_building",
             "unknown_parameter",
             "bad_message",
             "overloaded",

@@ -10,6 +10,7 @@ from syncline_protocol.cursor import Cursor
 from syncline_protocol.transaction import Op, Transaction, make_op
 from syncline_server.access.authority import Action
 from syncline_server.storage.base import Record
+from syncline_server.wanted import shows_record
 
 from .bodies import RecordBody, WroteRecord, record_text
 from .call import Call, json_response
@@ -44,7 +45,7 @@ async def _get(call: Call) -> Response:
     store, key = call.store, call.key
     view = call.view(store)
     record = await _record(call, store, key)
-    if record is None or not view.shows(key):
+    if record is None or not await shows_record(call.hub.storage, store, view, record.text):
         raise _unknown()
     (text,) = view.texts([record.text])
     # The text has key, seq, time and value, so its hash names this very record in every history.
