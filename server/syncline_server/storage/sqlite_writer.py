@@ -293,6 +293,12 @@ class SqliteWriter:
             self._fault("after_commit")
         except sqlite3.Error as error:
             raise self._failed(error) from error
+        except StorageError:
+            # A refusal: the work has found that it must not be done, and what it has done so far is undone.
+            self._roll_back()
+            if self.connection.in_transaction:
+                self.failure = f"{self._path}: a write could not be rolled back"
+            raise
         except BaseException as error:
             self._roll_back()
             self.failure = f"{self._path}: a write was broken off: {error}"
