@@ -13,6 +13,7 @@ from syncline_protocol.transaction import Transaction, make_op
 from syncline_server.accounts.audit import AUDIT_STORE, ENTRIES_MAX, AuditLog
 from syncline_server.storage.base import (
     Outcome,
+    Record,
     Storage,
     StorageError,
     StorageFull,
@@ -196,9 +197,9 @@ async def test_only_the_end_is_read_at_a_start() -> None:
     class Counting(MemoryStorage):
         fetched = got = 0
 
-        async def get(self, store: str, key: str):  # type: ignore[no-untyped-def]
+        async def get(self, store: str, key: str, at: Seq | None = None) -> Record | None:
             self.got += 1
-            return await super().get(store, key)
+            return await super().get(store, key, at)
 
         async def fetch(self, *arguments, **options):  # type: ignore[no-untyped-def]
             self.fetched += 1

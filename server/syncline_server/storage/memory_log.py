@@ -29,6 +29,7 @@ from .base import (
     Horizon,
     IndexInfo,
     IndexTaken,
+    IndexUnknown,
     Place,
     Record,
     Row,
@@ -110,6 +111,7 @@ class MemoryLog:
 
     def read(self, after: Seq, upto: Seq, *, deletes_to: Seq, selectors: Sequence[Selector]) -> Chunk:
         """Carry out `Storage.read`."""
+        self._check(selectors)
         rows: list[Row] = []
         size = 0
         end, indexes = upto, self.indexes
@@ -123,6 +125,12 @@ class MemoryLog:
             if size >= BATCH_BYTES_TARGET or looked + 1 >= SCAN_SEQS_MAX:
                 end = min(end, row.last_seq)
         return Chunk(after, end, tuple(rows), self.info.floors.tombstones)
+
+    def _check(self, selectors: Sequence[Selector]) -> None:
+        """Raise IndexUnknown if one of the selectors is about an index that was dropped."""
+        known = {index.uid for index in self.info.indexes}
+        for uid in {condition.index for selector in selectors for condition in selector.conditions} - known:
+            raise IndexUnknown(self.info.name, uid)
 
     def _selects(self, selectors: Sequence[Selector], row: Row, indexes: IndexSet) -> bool:
         if _is_delete(row.seq, self.partners[row.seq]):
@@ -161,6 +169,7 @@ class MemoryLog:
 
     def living(self, selectors: Sequence[Selector], upto: Seq) -> Iterator[Row]:
         """Yield the rows of records that live at `upto` and are selected, in the order of their seqs."""
+        self._check(selectors)
         indexes = self.indexes
         for row in self._between(Seq(0), upto):
             if is_walked(self.partners[row.seq], Seq(0), upto) and (

@@ -270,7 +270,7 @@ class SqliteStorage:
     async def _read_selected(self, store: str, selectors: Sequence[Selector], work: Callable[[Selection], T]) -> T:
         return await self._read_store(
             store,
-            lambda conn, state: work(Selection(conn, state.id, store, state.indexes.indexes, selectors)),
+            lambda conn, state: work(Selection(conn, state.id, store, selectors)),
         )
 
     async def _read_store(self, store: str, work: Callable[[sqlite3.Connection, StoreState], T]) -> T:

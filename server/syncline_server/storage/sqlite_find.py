@@ -8,14 +8,19 @@ begin with something, need not be text; it is bound as bytes and only called tex
 import sqlite3
 from collections.abc import Set as AbstractSet
 from contextlib import closing
+from typing import NamedTuple
 
-from syncline_protocol.index import TermRange
+import msgspec
+
+from syncline_protocol.index import IndexKind, IndexSet, IndexSpec, TermRange
 from syncline_protocol.limits import BATCH_BYTES_TARGET
 
 from .base import Found, FoundRow, Head, IndexBuilding, IndexUnknown, Place
 from .sqlite_schema import read_stores
 
-__all__ = ["count_found", "find_rows", "read_tables", "within"]
+__all__ = ["count_found", "find_rows", "read_indexes", "within"]
+
+_decode_specs = msgspec.json.Decoder(list[tuple[str, str, str, IndexKind]]).decode
 
 
 def find_rows(
@@ -33,7 +38,7 @@ def find_rows(
     if index is None:
         sql, values = _by_key(store, terms, after, descending=descending)
     else:
-        table = _index_table(connection, store, name, index)
+        table = _index(connection, store, name, index).table
         sql, values = _by_term(store, table, terms, after, descending=descending)
     rows: list[FoundRow] = []
     size = 0
@@ -93,8 +98,10 @@ def count_found(connection: sqlite3.Connection, store: int, name: str, index: st
         where, values = within("key", terms, "CAST(? AS TEXT)")
         sql = f"SELECT count(*) FROM keys_{store} WHERE delete_seq IS NULL AND {where}"
     else:
+        table, kind = _index(connection, store, name, index)
+        what = "DISTINCT seq" if kind == b"multi" else "*"
         where, values = within("term", terms)
-        sql = f"SELECT count(DISTINCT seq) FROM index_{_index_table(connection, store, name, index)} WHERE {where}"
+        sql = f"SELECT count({what}) FROM index_{table} WHERE {where}"
     (count,) = connection.execute(sql, values).fetchone()
     return int(count)
 
@@ -109,28 +116,41 @@ def within(column: str, terms: TermRange, bound: str = "?") -> tuple[str, tuple[
 # --- indexes ---
 
 
-def _index_table(connection: sqlite3.Connection, store: int, name: str, index: str) -> int:
-    """Return the number of the table of an index.
+class _Index(NamedTuple):
+    table: int
+    kind: bytes
+
+
+def _index(connection: sqlite3.Connection, store: int, name: str, index: str) -> _Index:
+    """Return the number of the table of an index, and its kind.
 
     Raises:
         IndexUnknown, IndexBuilding: it cannot answer.
     """
-    sql = """SELECT indexes.id, state, done, head_seq FROM indexes JOIN stores ON stores.id = store
+    sql = """SELECT indexes.id, kind, state, done, head_seq FROM indexes JOIN stores ON stores.id = store
              WHERE store = ? AND indexes.name = ?"""
     row = connection.execute(sql, (store, index)).fetchone()
     if row is None:
         raise IndexUnknown(name, index)
-    if row[1] != b"ready":
-        raise IndexBuilding(name, index, row[2], row[3])
-    return int(row[0])
+    if row[2] != b"ready":
+        raise IndexBuilding(name, index, row[3], row[4])
+    return _Index(row[0], row[1])
 
 
-def read_tables(connection: sqlite3.Connection, store: int, name: str, uids: AbstractSet[str]) -> dict[str, int]:
-    """Return the numbers of the tables of indexes, by uid.
+def read_indexes(
+    connection: sqlite3.Connection, store: int, name: str, uids: AbstractSet[str]
+) -> tuple[dict[str, int], IndexSet]:
+    """Return the numbers of the tables of some indexes, and what works out their terms, by uid.
 
     Raises:
         IndexUnknown, IndexBuilding: one of them cannot answer.
     """
-    rows = connection.execute("SELECT uid, name FROM indexes WHERE store = ?", (store,)).fetchall()
-    names = {uid.decode(): index.decode() for uid, index in rows}
-    return {uid: _index_table(connection, store, name, names.get(uid, uid)) for uid in uids}
+    sql = "SELECT json_group_array(json_array(uid, name, path, kind)) FROM indexes WHERE store = ?"
+    (text,) = connection.execute(sql, (store,)).fetchone()
+    specs = {uid: IndexSpec(index, path, kind) for uid, index, path, kind in _decode_specs(text)}
+    tables: dict[str, int] = {}
+    for uid in uids:
+        if uid not in specs:
+            raise IndexUnknown(name, uid)
+        tables[uid] = _index(connection, store, name, specs[uid].name).table
+    return tables, IndexSet({uid: specs[uid] for uid in uids})

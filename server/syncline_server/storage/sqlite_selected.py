@@ -23,7 +23,7 @@ from syncline_protocol.seq_set import SeqSet
 
 from .base import Chunk, Row, Summary, Terms
 from .selection import Selector, key_ranges
-from .sqlite_find import read_tables, within
+from .sqlite_find import read_indexes, within
 from .sqlite_index import decode_terms, terms_of_text
 from .sqlite_reader import chunk_end, died_since, read_floors
 from .staging import SCAN_SEQS_MAX, is_walked
@@ -66,39 +66,40 @@ class Selection:
     """Args:
     connection: inside of a `moment` of the store, for as long as this is used.
     store, name: the store.
-    indexes: its indexes, by uid.
     selectors: at least one.
 
     Raises:
         IndexUnknown, IndexBuilding: an index of a selector cannot answer.
     """
 
-    def __init__(
-        self, connection: sqlite3.Connection, store: int, name: str, indexes: IndexSet, selectors: Sequence[Selector]
-    ) -> None:
+    def __init__(self, connection: sqlite3.Connection, store: int, name: str, selectors: Sequence[Selector]) -> None:
         self._connection = connection
         self._store = store
-        self._indexes = indexes
         self._selectors = selectors
         self._prefixes = [selector.prefix for selector in selectors if not selector.conditions]
         self._conditional = [selector for selector in selectors if selector.conditions]
         uids = {condition.index for selector in selectors for condition in selector.conditions}
-        self._tables = read_tables(connection, store, name, uids) if uids else {}
+        self._tables, self._indexes = read_indexes(connection, store, name, uids) if uids else ({}, IndexSet({}))
 
     # --- along the log ---
 
     def read(self, after: Seq, upto: Seq, deletes_to: Seq) -> Chunk:
         """Carry out `Storage.read`."""
         floor = read_floors(self._connection, self._store).tombstones
+        # Near the end of the log it is sooner read than anything is looked up.
+        sources = [] if upto - after <= SCAN_SEQS_MAX else [self._narrowest(selector) for selector in self._selectors]
+        chunk = None
+        if not sources or not all(source.is_ordered for source in sources):
+            end = chunk_end(self._connection, self._store, after, upto)
+            chunk = self._piece(self._walked(after, end, upto, deletes_to), after, end, upto, floor)
+            if not sources or chunk.to == upto or len(chunk.rows) >= _DENSE * SCAN_SEQS_MAX:
+                return chunk
+        found = self._candidates(sources, after, upto, deletes_to)
+        if found is not None:
+            seqs, end = found
+            return self._piece(self._rows(seqs), after, end, upto, floor, deletes_to)
         end = chunk_end(self._connection, self._store, after, upto)
-        chunk = self._piece(self._walked(after, end, upto, deletes_to), after, end, upto, floor)
-        if chunk.to == upto or upto - after <= SCAN_SEQS_MAX or len(chunk.rows) >= _DENSE * SCAN_SEQS_MAX:
-            return chunk
-        found = self._candidates(after, upto, deletes_to)
-        if found is None or found[1] <= chunk.to:
-            return chunk
-        seqs, end = found
-        return self._piece(self._rows(seqs), after, end, upto, floor, deletes_to)
+        return chunk or self._piece(self._walked(after, end, upto, deletes_to), after, end, upto, floor)
 
     def _piece(
         self,
@@ -129,10 +130,11 @@ class Selection:
         with closing(self._connection.execute(sql, (after, end, upto, deletes_to))) as found:
             yield from found
 
-    def _candidates(self, after: Seq, upto: Seq, deletes_to: Seq) -> tuple[list[Seq], Seq] | None:
+    def _candidates(
+        self, sources: Sequence[_Source], after: Seq, upto: Seq, deletes_to: Seq
+    ) -> tuple[list[Seq], Seq] | None:
         """Return the seqs among which are all that a piece sends, and its end; None if there are too many of them."""
         end = upto
-        sources = [self._narrowest(selector) for selector in self._selectors]
         for source in sources:
             if source.is_ordered:
                 end = self._end_of_many(source.column, source.table, source.where, source.values, after, end)
