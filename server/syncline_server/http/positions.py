@@ -55,7 +55,7 @@ async def _end_of(storage: Storage, info: StoreInfo, digits: str, name: str) -> 
     if at == 0:
         return at
     # Above the history floor every row is there that lived at its own seq, which each does.
-    rows = (await storage.read(info.name, Seq(at - 1), at, deletes_to=at)).rows
+    rows = (await storage.read(info.name, Seq(at - 1), at)).rows
     return rows[-1].last_seq if rows else at
 
 
