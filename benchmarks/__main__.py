@@ -17,8 +17,10 @@ from .bench import Bench, Benchmark
 from .catchup import catchup
 from .client_kills import client_kills
 from .commit import commit
+from .compaction import compaction
 from .connections import memory, storm
 from .fanout import fanout, latency
+from .indexes import indexes
 from .kills import kills
 from .load import LoadError
 from .neighbours import Neighbours, alone
@@ -37,6 +39,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     "storm": storm,
     "replica": replica,
     "access": access,
+    "indexes": indexes,
+    "compaction": compaction,
     "kills": kills,
     "client-kills": client_kills,
 }

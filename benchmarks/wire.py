@@ -11,8 +11,10 @@ from collections.abc import Callable
 
 __all__ = [
     "FIRST_ID",
-    "HELLO",
     "HEARTBEAT",
+    "HELLO",
+    "KEY_MASK",
+    "KEY_STEP",
     "SENT_AT",
     "STORE",
     "UPGRADE",
@@ -48,8 +50,8 @@ _INTERVAL = re.compile(rb'\{"type":"BATCH","feed":"[^"]*","from":"([^"]+)","to":
 _VALUE = b'{"t":"%%020d","x":"%b"}' % (b"x" * (VALUE_BYTES - len('{"t":"","x":""}') - 20))
 
 #: Multiples of an odd number modulo 2^128 are all different and lie anywhere in the index, like random UUIDs.
-_KEY_STEP = 0x9E3779B97F4A7C15F39CC0605CEDC835
-_KEY_MASK = (1 << 128) - 1
+KEY_STEP = 0x9E3779B97F4A7C15F39CC0605CEDC835
+KEY_MASK = (1 << 128) - 1
 
 
 def masked(payload: bytes) -> bytes:
@@ -88,7 +90,7 @@ def adds(key_prefix: str = "") -> Callable[[int, int], bytes]:
     base = int.from_bytes(os.urandom(16), "big")
 
     def make(request_id: int, now_ns: int) -> bytes:
-        return template % (request_id, (base + request_id * _KEY_STEP) & _KEY_MASK, now_ns)
+        return template % (request_id, (base + request_id * KEY_STEP) & KEY_MASK, now_ns)
 
     return make
 
@@ -101,9 +103,9 @@ def writes(ops: int) -> Callable[[int, int], bytes]:
     base = int.from_bytes(os.urandom(16), "big")
 
     def make(request_id: int, now_ns: int) -> bytes:
-        first = base + request_id * ops * _KEY_STEP
+        first = base + request_id * ops * KEY_STEP
         arguments = [now_ns] * (2 * ops)
-        arguments[::2] = [(first + op * _KEY_STEP) & _KEY_MASK for op in range(ops)]
+        arguments[::2] = [(first + op * KEY_STEP) & KEY_MASK for op in range(ops)]
         return template % (request_id, *arguments)
 
     return make

@@ -29,6 +29,8 @@ def test_every_benchmark_runs_in_a_smoke_run(tmp_path: Path) -> None:
         "storm:",
         "replica:",
         "access:",
+        "indexes:",
+        "compaction:",
         "kills:",
         "client-kills:",
     ):
