@@ -25,6 +25,7 @@ __all__ = [
     "encode_change",
     "fill_frame",
     "found_frame",
+    "is_utf8",
     "without_author",
 ]
 
@@ -44,6 +45,17 @@ class _Stem(msgspec.Struct):
 
 
 _stem: msgspec.json.Decoder[_Stem] = msgspec.json.Decoder(_Stem)
+
+
+def is_utf8(payload: bytes) -> bool:
+    """Return whether a frame is text in UTF-8."""
+    if payload.isascii():
+        return True
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def decode_client_message(frame: bytes | str) -> ClientMessage:

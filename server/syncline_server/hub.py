@@ -18,6 +18,7 @@ from .access.authority import Authority
 from .access.concern import EVERYTHING, Concern
 from .access.gate import OPEN_GATE, Gate
 from .access.principal import OPEN, Principal
+from .builder import IndexBuilder
 from .committer import Answer, Committer, Writer
 from .connection import Connection
 from .feeds import Feeds
@@ -27,7 +28,7 @@ from .log import Log
 from .maintenance import Maintenance, Policy
 from .metrics import Counts, Gauges
 from .pins import Pins
-from .storage.base import Commit, Storage, StorageUnavailable, StoreInfo, StoreSettings, StoreUnknown
+from .storage.base import Commit, IndexInfo, Storage, StorageUnavailable, StoreInfo, StoreSettings, StoreUnknown
 from .turns import Turns
 
 __all__ = ["Clock", "Hub", "Waiting"]
@@ -105,6 +106,7 @@ class Hub:
         self.feeds = Feeds(storage, self.counts, log, self._turns, clock.now, tail_bytes_max=tail_bytes_max)
         self._tasks: set[asyncio.Task[None]] = set()
         self.maintenance = Maintenance(self, policy or Policy(), every_s=compact_every_s)
+        self.builder = IndexBuilder(self)
         self._nobody = asyncio.Event()
         self._started = False
         self._committer = Committer(
@@ -127,6 +129,7 @@ class Hub:
         await self.storage.open()
         self._started = True
         self._committer.start()
+        self.spawn(self.builder.resume())
         self.log.info("storage_open", storage=self.storage.description)
 
     async def stop(self) -> None:
@@ -251,6 +254,14 @@ class Hub:
         """Say how a store is to be kept. Bounds hold from the next write on, ages within a minute."""
         check_store_name(store)
         return await self.changed(self.storage.configure(store, settings))
+
+    async def drop_index(self, store: str, index: str) -> IndexInfo:
+        """Remove an index; subscriptions whose filter or grant needs it end. Returns what it was."""
+        info = await self.changed(self.storage.drop_index(store, index))
+        await self.feeds.index_dropped(store, info.uid)
+        self.spawn(self.maintenance.reclaim_soon())
+        self.log.info("index_dropped", store=store, index=index)
+        return info
 
     async def changed(self, change: Coroutine[object, object, T]) -> T:
         """Wait for a change of the storage that is no append. One that fails leaves it as uncertain as an append does."""

@@ -17,6 +17,8 @@ from .http.changes import CHANGES
 from .http.console import console_operations
 from .http.diff import DIFF
 from .http.documents import DOCUMENTS
+from .http.find import REFERENCES
+from .http.indexes import INDEXES
 from .http.openapi import openapi_document
 from .http.operation import Operation
 from .http.records import RECORDS
@@ -35,7 +37,8 @@ __all__ = ["OPERATIONS", "exception_handlers", "http_routes"]
 
 #: Everything that can be asked for by HTTP.
 OPERATIONS: tuple[Operation, ...] = (
-    *STATUS, *DOCUMENTS, *STORES, *UPKEEP, *RECORDS, *WALK, *DIFF, *WRITES, *CHANGES, *BACKUPS, *ACCOUNTS
+    *STATUS, *DOCUMENTS, *STORES, *UPKEEP, *INDEXES, *RECORDS, *WALK, *REFERENCES, *DIFF, *WRITES, *CHANGES,
+    *BACKUPS, *ACCOUNTS,
 )  # fmt: skip
 
 #: Users and addresses whose requests are counted, each in about 200 bytes.

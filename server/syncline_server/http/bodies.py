@@ -143,11 +143,15 @@ class RecordBody(_Body, frozen=True):
 
 
 class RecordsPage(_Body, frozen=True):
-    """Live records in the order of their seqs. `at` is the position that all pages of one walk are of."""
+    """Live records. `at` is the position that all pages of one walk are of; what was found is not older than it.
+
+    `count` is how many were found in all, if that was asked for.
+    """
 
     records: tuple[RecordBody, ...]
     at: Cursor
     next: str | None
+    count: Count | msgspec.UnsetType = msgspec.UNSET
 
 
 class DiffChange(_Body, frozen=True):

@@ -37,6 +37,7 @@ _ALWAYS = (
 
 _PATH_PARAMETERS = {
     "store": "the name of a store",
+    "index": "the name of an index",
     "key": "the key of a record, percent-encoded: a slash in it is written %2F",
     "user": "the name of a user",
     "group": "the name of a group",

@@ -20,6 +20,7 @@ from syncline_server.wanted import view_of
 
 from .bodies import RecordBody, RecordsPage, record_text
 from .call import Call, json_response
+from .find import FIND_PARAMETERS, FIND_REFUSALS, asks_to_find, find_page
 from .operation import JSON, NDJSON, Answer, Operation, Parameter
 from .positions import past, position_of
 from .problem import Refusal
@@ -32,6 +33,10 @@ _PAGE_BYTES = 1024 * 1024
 
 
 async def _records(call: Call) -> Response:
+    if asks_to_find(call):
+        if call.accepts(JSON, NDJSON) != JSON or call.given("at"):
+            raise Refusal("bad_message", "what is found comes in pages of JSON, and of the present only")
+        return await find_page(call)
     granted = call.view(call.store)
     view = await view_of(call.hub.storage, call.store, granted, None)
     feed = await call.hub.feeds.feed(call.store)
@@ -128,17 +133,20 @@ WALK: tuple[Operation, ...] = (
         method="GET",
         path="/v1/stores/{store}/records",
         handler=_records,
-        summary="Get all live records, in the order of their seqs",
+        summary="Get all live records, in the order of their seqs, or find some",
         action=Action.READ,
         description=(
             "JSON is a page; the page after it is asked for with `page`, and all of them are of the position `at`. "
             "`Accept: application/x-ndjson` asks for all records as one stream, a line each. With `at` they are those "
-            "that lived at a position of the past, as far back as the store keeps its history."
+            "that lived at a position of the past, as far back as the store keeps its history. With a condition, "
+            "`order` or `count` they are found: by what an index has of them, or with no index by their keys, in this "
+            "order; a page may be short or empty and still have a `next`."
         ),
         parameters=(
             Parameter("at", "a position of the past: a cursor, a seq, or a time of RFC 3339; by default now"),
             Parameter("limit", "how many records a page has at most", "integer", 1000, 1, 10_000),
             Parameter("page", "`next` of the page before"),
+            *FIND_PARAMETERS,
         ),
         answers=(
             Answer(
@@ -154,6 +162,7 @@ WALK: tuple[Operation, ...] = (
             "cursor_invalid",
             "cursor_lost",
             "history_gone",
+            *FIND_REFUSALS,
             "unknown_parameter",
             "bad_message",
             "overloaded",
