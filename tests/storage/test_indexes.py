@@ -2,7 +2,10 @@
 
 import random
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -27,7 +30,10 @@ from syncline_server.storage.base import (
 )
 from syncline_server.storage.selection import Condition, Selector
 
+from .backends import check
 from .conftest import Bench, add, delete, single, write
+
+ROOT = Path(__file__).parents[2]
 
 ROOM = IndexSpec("room", "/room")
 PRICE = IndexSpec("price", "/price", "range")
@@ -306,6 +312,35 @@ async def test_a_build_goes_on_after_a_restart_from_where_it_was(failing: Bench)
     assert (await failing.storage.build_index("notes", "room", 0.0)).done == 3
     await built(failing, "room", 0.0)
     assert await found(failing, Filter("room", eq="r0")) == ["k0", "k2", "k4", "k6"]
+
+
+def progress_until_killed(path: Path, steps: int) -> list[int]:
+    """Let a process build, and kill it. Returns how far it said that it was after each of so many steps."""
+    command = [sys.executable, "-m", "tests.storage.index_builder", str(path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = [int(process.stdout.readline()) for _ in range(steps)]
+        process.kill()
+    return lines
+
+
+async def test_a_build_whose_process_is_killed_again_and_again_is_never_wrong(failing: Bench) -> None:
+    await fill(failing, 3000)
+    await failing.storage.close()
+    done = 0
+    for kill in range(3):
+        lines = progress_until_killed(failing.path, 10 + 7 * kill)
+        assert lines == [*range(lines[0], lines[0] + len(lines))]
+        assert lines[0] > done
+        done = lines[-1]
+        check(failing.storage, failing.path)
+    await failing.storage.open()
+    info = (await failing.storage.info("notes")).index("room")
+    assert info.state == "building"
+    assert info.done >= done
+    await built(failing, "room")
+    count = await failing.storage.count("notes", "room", Filter("room").term_range())
+    assert count == (await failing.head()).count
 
 
 @pytest.mark.parametrize("point", ["before_commit", "after_commit"])
