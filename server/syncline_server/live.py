@@ -17,6 +17,9 @@ __all__ = ["LiveFrames", "frames_of"]
 #: A LIVE frame has about so much text at most.
 _TEXT_MAX = 60 * 1024
 
+#: What has more bits than this is put into words beside the event loop: it takes some milliseconds.
+_INLINE_BYTES_MAX = 4096
+
 _Key = tuple[str, Seq, bool]
 
 
@@ -69,6 +72,8 @@ class LiveFrames:
     async def _make(self, key: _Key, upto: Cursor, read: Callable[[], Awaitable[SeqSet]]) -> tuple[bytes, ...]:
         try:
             seqs = await read()
+            if len(seqs.bits) <= _INLINE_BYTES_MAX:
+                return frames_of(key[0], upto, seqs, bitmaps=key[2])
             return await asyncio.to_thread(frames_of, key[0], upto, seqs, bitmaps=key[2])
         finally:
             del self._making[key]
