@@ -40,8 +40,8 @@ _VALUE = _FIELDS % (0, 0, 0, b"")
 _PAD = b"x" * (VALUE_BYTES - len(_VALUE))
 _ADD = b'{"type":"ADD","id":%d,"store":"' + STORE.encode() + b'","key":"%032x","value":%b}'
 
-#: What one step of a build is given, and what an append may wait for it.
-_STEP_S = 0.02
+#: What the server gives one step of a build, and what an append may wait for it.
+_STEP_S = 0.005
 _STEP_MS_MAX = 50
 
 #: Ops of one append while a file is filled, and as many finds as are measured.
