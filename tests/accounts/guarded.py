@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
 from syncline_protocol.cursor import Seq
-from syncline_protocol.seq_set import SeqSet
 from syncline_protocol.messages import Hello
+from syncline_protocol.seq_set import SeqSet
 from syncline_protocol.server import ServerSession
 from syncline_protocol.transaction import Transaction
 from syncline_server.access.authority import Authority

@@ -16,6 +16,7 @@ import httpx2
 import msgspec
 from starlette.applications import Starlette
 
+from syncline_protocol.index import IndexSpec
 from syncline_protocol.limits import DEFAULT_LIMITS
 from syncline_protocol.messages import Hello, ServerMessage
 from syncline_protocol.transaction import Transaction, make_op
@@ -107,6 +108,8 @@ class Town:
         """Make the stores, the people and the records."""
         for store in ("notes", "hidden", "public"):
             await self.hub.create(store)
+        for store in ("notes", "hidden"):
+            await self.hub.builder.declare(store, IndexSpec("plain", ""))
         directory = self.accounts.directory
         await directory.add_user("admin", is_admin=True)
         for name in ("stranger", "other", *GRANTED):

@@ -106,6 +106,31 @@ _OF_RECORDS = {
     "getChanges public": Asked("/v1/stores/public/changes"),
 }
 
+_OF_INDEXES = {
+    "listIndexes": Asked("/v1/stores/notes/indexes"),
+    "listIndexes hidden": Asked("/v1/stores/hidden/indexes"),
+    "getIndex": Asked("/v1/stores/notes/indexes/plain"),
+    "getIndex none": Asked("/v1/stores/notes/indexes/none"),
+    "getIndex hidden": Asked("/v1/stores/hidden/indexes/plain"),
+    "declareIndex": Asked("/v1/stores/notes/indexes/room", {"path": "/room"}),
+    "declareIndex there": Asked("/v1/stores/notes/indexes/plain", {"path": ""}),
+    "declareIndex hidden": Asked("/v1/stores/hidden/indexes/room", {"path": "/room"}),
+    "declareIndex public": Asked("/v1/stores/public/indexes/room", {"path": "/room"}),
+    "declareIndex system": Asked("/v1/stores/_accounts/indexes/room", {"path": "/room"}),
+    "dropIndex": Asked("/v1/stores/notes/indexes/plain"),
+    "dropIndex none": Asked("/v1/stores/notes/indexes/none"),
+    "dropIndex hidden": Asked("/v1/stores/hidden/indexes/plain"),
+    "dropIndex public": Asked("/v1/stores/public/indexes/none"),
+    "listRecords found": Asked("/v1/stores/notes/records?index=plain&eq=1&count=1"),
+    "listRecords found no index": Asked("/v1/stores/notes/records?index=none"),
+    "listRecords found hidden": Asked("/v1/stores/hidden/records?index=plain"),
+    "followReferences": Asked("/v1/stores/notes/records/a%2F1/references/plain"),
+    "followReferences v/1": Asked("/v1/stores/notes/records/v%2F1/references/plain"),
+    "followReferences hidden": Asked("/v1/stores/hidden/records/h%2F1/references/plain"),
+    "findReferrers": Asked("/v1/stores/notes/records/a%2F1/referrers/plain"),
+    "findReferrers hidden": Asked("/v1/stores/hidden/records/h%2F1/referrers/plain"),
+}
+
 _OF_ONESELF = {
     "getMe": Asked("/v1/me"),
     "makeTicket": Asked("/v1/tickets", {}),
@@ -170,5 +195,6 @@ _OF_SHARING = {
 
 #: By the name of its row.
 REQUESTS: dict[str, Asked] = {
-    **_OF_THE_SERVER, **_OF_STORES, **_OF_RECORDS, **_OF_ONESELF, **_OF_USERS, **_OF_TOKENS, **_OF_SHARING
+    **_OF_THE_SERVER, **_OF_STORES, **_OF_RECORDS, **_OF_INDEXES,
+    **_OF_ONESELF, **_OF_USERS, **_OF_TOKENS, **_OF_SHARING,
 }  # fmt: skip

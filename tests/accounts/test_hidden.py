@@ -16,6 +16,7 @@ from syncline_protocol.messages import (
     Delete,
     Fetch,
     Fill,
+    Find,
     Subscribe,
     Subscribed,
     Unsubscribe,
@@ -40,7 +41,17 @@ _HEADERS: tuple[dict[str, str], ...] = (
     {"Accept": "application/x-ndjson", "If-None-Match": "*"},
     {"Content-Type": "text/plain", "Idempotency-Key": '"h/1"', "Last-Event-ID": "x"},
 )
-_QUERIES = ("?after=now&wait=1", "?after=x", "?known=x", "?limit=1", "?page=1-x", "?limit=0", "?no=1")
+_QUERIES = (
+    "?after=now&wait=1",
+    "?after=x",
+    "?known=x",
+    "?limit=1",
+    "?page=1-x",
+    "?limit=0",
+    "?no=1",
+    "?count=1",
+    "?index=plain",
+)
 
 T = TypeVar("T")
 #: The length is that of the body, which is compared itself.
@@ -55,7 +66,7 @@ def requests_in(store: str) -> list[Asked]:
     for operation in OPERATIONS:
         if "{store}" not in operation.path or operation.name == "createStore":
             continue
-        path = operation.path.replace("{store}", store).replace("{key}", "h%2F1")
+        path = operation.path.replace("{store}", store).replace("{key}", "h%2F1").replace("{index}", "plain")
         for method in ("GET", "HEAD") if operation.method == "GET" else (operation.method,):
             bodies = _BODIES if operation.body is not None else (None,)
             found += [(method, path, body, {}) for body in bodies]
@@ -86,6 +97,9 @@ def messages_in(store: str) -> list[ClientMessage]:
         Subscribe(1, store, "a1:1", known="a1@0"),
         Subscribe(1, store, store_id="x"),
         Fetch(1, "1-9"),
+        Find(1, store),
+        Find(1, store, msgspec.Raw(b'{"index":"plain","eq":1}'), count=True),
+        Find(1, store, page="x"),
         Unsubscribe(1),
     ]
 
@@ -128,7 +142,7 @@ async def made(world: Town) -> None:
 
 async def test_everything_in_a_store_is_asked_for() -> None:
     asked = {path.partition("?")[0] for _, path, _, _ in requests_in("later")}
-    assert len([path for path in asked if path.startswith("/v1/stores/later")]) == 5
+    assert len([path for path in asked if path.startswith("/v1/stores/later")]) == 13
 
 
 @pytest.mark.parametrize("name", _BLIND)

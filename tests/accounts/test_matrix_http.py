@@ -18,6 +18,7 @@ CODES = {
     "no": "forbidden",
     "sto": "store_unknown",
     "rec": "record_unknown",
+    "idx": "index_unknown",
     "acc": "account_unknown",
     "tak": "name_taken",
     "log": "login_failed",
@@ -28,7 +29,7 @@ CODES = {
 }
 
 #: Rows of what changes nothing, and of what is counted whatever comes of it.
-_READS = ("get", "list", "is", "read")
+_READS = ("get", "list", "is", "read", "find", "follow")
 _COUNTED = ("login", "changePassword")
 
 TABLE = """
@@ -65,6 +66,28 @@ dropStore             | .   sto no  no  no  no  no  no  200 200 exp .   no  sto 
 dropStore hidden      | .   sto sto sto sto sto sto sto sto 200 exp .   sto sto sto sto
 dropStore public      | .   no  no  no  no  no  no  no  no  200 exp .   no  sto no  sto
 dropStore system      | nam nam nam nam nam nam nam nam nam nam exp .   nam nam nam nam
+listIndexes           | .   sto 200 200 200 200 200 200 200 200 exp .   200 sto sto 200
+listIndexes hidden    | .   sto sto sto sto sto sto sto sto 200 exp .   sto sto sto sto
+getIndex              | .   sto 200 200 200 200 200 200 200 200 exp .   200 sto sto 200
+getIndex hidden       | .   sto sto sto sto sto sto sto sto 200 exp .   sto sto sto sto
+getIndex none         | .   sto idx idx idx idx idx idx idx idx exp .   idx sto sto idx
+declareIndex          | .   sto no  no  no  no  no  no  201 201 exp .   no  sto sto 201
+declareIndex there    | .   sto no  no  no  no  no  no  200 200 exp .   no  sto sto 200
+declareIndex hidden   | .   sto sto sto sto sto sto sto sto 201 exp .   sto sto sto sto
+declareIndex public   | .   no  no  no  no  no  no  no  no  201 exp .   no  sto no  sto
+declareIndex system   | nam nam nam nam nam nam nam nam nam nam exp .   nam nam nam nam
+dropIndex             | .   sto no  no  no  no  no  no  200 200 exp .   no  sto sto 200
+dropIndex none        | .   sto no  no  no  no  no  no  idx idx exp .   no  sto sto idx
+dropIndex hidden      | .   sto sto sto sto sto sto sto sto 200 exp .   sto sto sto sto
+dropIndex public      | .   no  no  no  no  no  no  no  no  idx exp .   no  sto no  sto
+listRecords found     | .   sto 200 200 200 200 200 200 200 200 exp .   200 sto sto 200
+listRecords found hidden| .   sto sto sto sto sto sto sto sto 200 exp .   sto sto sto sto
+listRecords found no index| .   sto idx idx idx idx idx idx idx idx exp .   idx sto sto idx
+followReferences      | .   sto 200 200 200 200 200 rec 200 200 exp .   200 sto sto 200
+followReferences v/1  | .   sto 200 200 200 200 200 200 200 200 exp .   200 sto sto 200
+followReferences hidden| .   sto sto sto sto sto sto sto sto 200 exp .   sto sto sto sto
+findReferrers         | .   sto 200 200 200 200 200 200 200 200 exp .   200 sto sto 200
+findReferrers hidden  | .   sto sto sto sto sto sto sto sto 200 exp .   sto sto sto sto
 addRecord             | .   sto no  201 201 201 no  no  201 201 exp .   no  sto sto 201
 addRecord k/9         | .   sto no  201 201 201 201 no  201 201 exp .   no  sto sto 201
 addRecord public      | .   no  no  no  no  no  no  no  no  201 exp .   no  sto no  sto

@@ -21,6 +21,8 @@ from syncline_protocol.messages import (
     Error,
     Fetch,
     Fill,
+    Find,
+    Found,
     Heartbeat,
     Hello,
     ServerMessage,
@@ -43,6 +45,7 @@ CODES = {
     "sto": "store_unknown",
     "nam": "store_name_invalid",
     "sub": "not_subscribed",
+    "idx": "index_unknown",
     "abs": "absent",
     "par": "partial",
     "ref": "refused",
@@ -51,6 +54,8 @@ CODES = {
 _ONE = msgspec.Raw(b"1")
 _OPS = (WriteOp("ADD", "v/9", _ONE), WriteOp("DELETE", "a/1"))
 _SUBSCRIBE = Subscribe(900, "notes")
+_PLAIN = msgspec.Raw(b'{"index":"plain","eq":1}')
+_NO_INDEX = msgspec.Raw(b'{"index":"none","eq":1}')
 
 #: What is sent; the last of it is what is asked about.
 MESSAGES: dict[str, tuple[ClientMessage, ...]] = {
@@ -80,6 +85,12 @@ MESSAGES: dict[str, tuple[ClientMessage, ...]] = {
     "Subscribe system": (Subscribe(1, "_audit"),),
     "Unsubscribe": (_SUBSCRIBE, Unsubscribe(900)),
     "Fetch": (_SUBSCRIBE, Fetch(900, "1-5")),
+    "Find": (Find(1, "notes", _PLAIN),),
+    "Find by key": (Find(1, "notes"),),
+    "Find none": (Find(1, "notes", _NO_INDEX),),
+    "Find hidden": (Find(1, "hidden", _PLAIN),),
+    "Find public": (Find(1, "public"),),
+    "Find system": (Find(1, "_audit"),),
     "Heartbeat": (Heartbeat(),),
 }
 
@@ -110,6 +121,12 @@ Subscribe public | 0   0   0   0   0   0   0   0   0   0   out out 0   sto 0   s
 Subscribe system | nam nam nam nam nam nam nam nam nam nam out out nam nam nam nam
 Unsubscribe      | sub sub end end end end end end end end out out end sub sub end
 Fetch            | sub sub 5   5   5   5   5   2   5   5   out out 5   sub sub 5
+Find             | .   sto 5   5   5   5   5   2   5   5   out out 5   sto sto 5
+Find by key      | .   sto 5   5   5   5   5   2   5   5   out out 5   sto sto 5
+Find none        | .   sto idx idx idx idx idx idx idx idx out out idx sto sto idx
+Find hidden      | .   sto sto sto sto sto sto sto sto 1   out out sto sto sto sto
+Find public      | 0   0   0   0   0   0   0   0   0   0   out out 0   sto 0   sto
+Find system      | nam nam nam nam nam nam nam nam nam nam out out nam nam nam nam
 Heartbeat        | -   -   -   -   -   -   -   -   -   -   out out -   -   -   -
 """
 
@@ -141,6 +158,8 @@ def cell_of(answers: Sequence[ServerMessage]) -> str:
             return str(sum(len(it.changes) for it in rest if isinstance(it, Batch)))
         case [Fill(changes=changes, last=True)]:
             return str(len(changes))
+        case [Found(records=records)]:
+            return str(len(records))
         case [Authenticated()] | [Welcome()]:
             return "ok"
         case [Ended(reason="unsubscribed")]:
@@ -213,6 +232,7 @@ _FIRST: tuple[Callable[[], ClientMessage], ...] = (
     lambda: Add(1, "public", "z", _ONE),
     lambda: Auth("x"),
     lambda: Fetch(1, "1"),
+    lambda: Find(1, "public"),
     Heartbeat,
 )
 

@@ -12,12 +12,12 @@ from syncline_protocol.codec import decode_change
 from syncline_protocol.cursor import Seq, parse_cursor
 from syncline_protocol.errors import CursorInvalid, RemoteProtocolError
 from syncline_protocol.filter import Filter
-from syncline_protocol.index import IndexKind, IndexSpec
+from syncline_protocol.index import IndexKind, IndexSpec, encode_term
 from syncline_protocol.limits import DEFAULT_LIMITS, FOUND_BYTES_TARGET
 from syncline_protocol.messages import Error, Find, Found
 from syncline_protocol.transaction import Transaction, make_op
 from syncline_server import find as found
-from syncline_server.access.view import FULL, View
+from syncline_server.access.view import FULL, View, Where
 from syncline_server.find import FoundPage, Query, find
 from syncline_server.hub import Hub
 from syncline_server.storage import open_storage
@@ -181,6 +181,18 @@ async def test_nothing_comes_of_what_is_not_seen(hub: Hub) -> None:
         assert await all_keys(hub, None, view, limit=limit, descending=True) == ["b/2", "a/3", "a/2", "a/1"]
     assert await all_keys(hub, Filter(key_prefix="c/"), view) == []
     assert await all_keys(hub, Filter(key_prefix="b/"), view) == ["b/2"]
+
+
+async def test_a_part_by_an_index_is_all_that_is_found(hub: Hub) -> None:
+    view = View.of(["c/"], wheres=[Where("", "n", encode_term(3)), Where("a/", "tag", encode_term("x"))])
+    for limit in (1, 100):
+        assert await all_keys(hub, Filter("n"), view, limit=limit) == ["a/1", "c/1", "b/1"]
+        assert await all_keys(hub, Filter("tag"), view, limit=limit) == ["b/1", "a/1", "b/1"]
+        assert await all_keys(hub, None, view, limit=limit) == ["a/1", "b/1", "c/1"]
+    assert (await page_of(hub, None, view, counts=True)).count == 3
+    assert (await page_of(hub, Filter("n", ge=2), view, counts=True)).count == 2
+    await hub.drop_index("notes", "tag")
+    assert await all_keys(hub, None, view) == ["b/1", "c/1"], "what cannot be told apart is not seen"
 
 
 async def test_the_last_page_does_not_tell_of_more_that_is_not_seen(hub: Hub) -> None:
