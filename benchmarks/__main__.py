@@ -22,6 +22,7 @@ from .connections import memory, storm
 from .fanout import fanout, latency
 from .indexes import indexes
 from .kills import kills
+from .live_set import live_set
 from .load import LoadError
 from .neighbours import Neighbours, alone
 from .process import pin_load
@@ -41,6 +42,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "access": access,
     "indexes": indexes,
     "compaction": compaction,
+    "live-set": live_set,
     "kills": kills,
     "client-kills": client_kills,
 }

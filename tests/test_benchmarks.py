@@ -31,6 +31,7 @@ def test_every_benchmark_runs_in_a_smoke_run(tmp_path: Path) -> None:
         "access:",
         "indexes:",
         "compaction:",
+        "live:",
         "kills:",
         "client-kills:",
     ):
