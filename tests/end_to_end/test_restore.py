@@ -194,7 +194,7 @@ async def _replica(server: LiveServer) -> Any:
 async def _fill(replica: Replica, name: str) -> set[str]:
     keys = {f"{name}.{n}" for n in range(20)}
     for key in sorted(keys):
-        replica.add({"by": name}, key)
+        await replica.add({"by": name}, key)
     await replica.flush(30)
     return keys
 
