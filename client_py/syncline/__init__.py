@@ -79,6 +79,7 @@ from .errors import (
     WriteRejected,
 )
 from .event import Behind, CaughtUp, Change, Ended, Restarted, Rewound, SubscriptionEvent
+from .find import Found, Index
 from .http import StoreInfo
 from .past import Diff, Difference, Position
 from .record import Record, Records
@@ -89,6 +90,8 @@ from .replica.report import (
     EditDropped,
     EditMerged,
     EditOverwrote,
+    NotPutBack,
+    PutBack,
     Rejected,
     Repaired,
     Report,
@@ -140,6 +143,7 @@ __all__ = [
     "Floors",
     "FlushTimeout",
     "Forbidden",
+    "Found",
     "Grant",
     "GrantLimits",
     "Grants",
@@ -147,6 +151,7 @@ __all__ = [
     "Groups",
     "HistoryChanged",
     "IndexState",
+    "Index",
     "Invitation",
     "Invitations",
     "Json",
@@ -173,6 +178,8 @@ __all__ = [
     "Records",
     "Ref",
     "Refusal",
+    "NotPutBack",
+    "PutBack",
     "Rejected",
     "Repaired",
     "Replica",

@@ -16,9 +16,11 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
 from types import TracebackType
+from typing import Unpack
 from weakref import WeakSet
 
 from syncline_protocol import START, Limits, messages
+from syncline_protocol.filter import Filter, check_filter
 from syncline_protocol.values import check_store_name
 
 from .accounts import Accepted, Accounts, Grant, GrantLimits, NewInvitation, Role
@@ -28,12 +30,13 @@ from .clock import Clock
 from .connection import Connection
 from .credentials import Credentials, TokenSource
 from .errors import Misuse, SynclineError
+from .find import Conditions, Found, Order, count, find, follow, referrers
 from .http import HttpApi
 from .intake import Intake
 from .key import KeyMaker
 from .past import Diff, Position
 from .record import Record, Records
-from .replica.replica import Replica, open_replica
+from .replica.replica import Replica, Restores, open_replica
 from .status import ConnectionState, Status
 from .stores import Stores
 from .subscription import Subscription
@@ -202,8 +205,10 @@ class Client:
         path: str | os.PathLike[str] | None = None,
         *,
         prefix: str = "",
+        filter: Filter | None = None,
         create: bool = True,
         outbox_bytes_max: int = OUTBOX_BYTES_MAX,
+        restores: Restores = "all",
     ) -> Replica:
         """Open a replica of a store: its records on this machine, and an outbox for what is written offline.
 
@@ -211,9 +216,13 @@ class Client:
             store: the name of the store.
             path: an SQLite file, made if it is not there; one file per replica. Without one it is in memory, and ends
                 with the program.
-            prefix: hold the records with these keys only.
+            prefix: hold the records with these keys only. The server sends the others too, and they are left out here.
+            filter: hold what this selects only; the server sends nothing else, and proves that it is all. The file
+                remembers it. Opened with another one, what is missing is fetched and what does not fit is dropped.
             create: create the store if the server does not have it, and this replica has never met it.
             outbox_bytes_max: how much may wait to be sent; a write beyond that raises `OutboxFull`.
+            restores: what is put back when the server was restored from an older state and has lost it: `all` records
+                that are held here, whoever wrote them, or our `own` writes only.
 
         Raises:
             LocalFileError: the file cannot be used; which of them says why.
@@ -231,8 +240,10 @@ class Client:
                 store,
                 None if path is None else os.fspath(path),
                 prefix=prefix,
+                filter=None if filter is None else check_filter(filter),
                 outbox_bytes_max=outbox_bytes_max,
                 create=partial(self._create_later, store) if create else None,
+                restores=restores,
             )
         finally:
             self._opening.discard(store)
@@ -276,6 +287,47 @@ class Client:
         deleted as DELETEs; what came and went in between does not come.
         """
         return self._http.diff(store, since, to)
+
+    def find(
+        self, store: str, index: str | None = None, *, order: Order = "asc", **conditions: Unpack[Conditions]
+    ) -> Found:
+        """Find live records by an index: `client.find("books", "year", ge=1950, lt=1960)`.
+
+        Args:
+            store: the name of the store.
+            index: the name of an index; records come in the order of what it has of them. Without one they come in the
+                order of their keys.
+            order: `asc` or `desc`.
+            conditions: `eq`, or `ge`, `gt`, `le`, `lt`, or `prefix`: what they have in the index; `key_prefix`: what
+                their keys begin with. Without any all of the index come.
+
+        Raises:
+            Misuse: these conditions make no sense together.
+            RequestRefused: when it is iterated: there is no such store or index, or the index is not complete yet
+                (`index_building`).
+        """
+        return Found(self._http, find(store, index, order, conditions))
+
+    async def count(self, store: str, index: str | None = None, **conditions: Unpack[Conditions]) -> int:
+        """Return how many records `find` would find, each counted once. Arguments and errors are those of `find`."""
+        return await count(self._http, find(store, index, "asc", conditions))
+
+    async def follow(self, store: str, key: str, index: str) -> list[Record]:
+        """Return the records that one refers to: their keys stand in its value where the index looks.
+
+        What is not there is left out.
+
+        Raises:
+            RequestRefused: there is no such store, index or record.
+        """
+        return await follow(self._http, store, key, index)
+
+    def referrers(self, store: str, key: str, index: str, *, order: Order = "asc") -> Found:
+        """Find the records that refer to one: its key stands in their values where the index looks.
+
+        Errors are those of `find`.
+        """
+        return Found(self._http, referrers(store, key, index, order))
 
     # --- sharing ---
 

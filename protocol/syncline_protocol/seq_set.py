@@ -20,6 +20,10 @@ _BITMAP_BYTES = 3072
 #: A peer can name no seq above this one, which takes 1 GiB of bits: a few characters must not cost all memory.
 _NAMED_MAX = 2**33
 
+#: Bytes of which every bit is set, or some are; of the latter not so many that it takes long to look at them.
+_RUNS = re.compile(rb"\xff+|[^\x00\xff]{1,512}", re.DOTALL)
+_ONES = re.compile(r"1+")
+
 _PIECE = re.compile(r"([1-9][0-9]{0,15})(?:-([1-9][0-9]{0,15})|\*([A-Za-z0-9_-]+))?", re.ASCII)
 
 
@@ -77,6 +81,9 @@ class SeqSet:
     def __repr__(self) -> str:
         return f"SeqSet({','.join(self.pieces(bitmaps=True))[:200]!r})"
 
+    def __bool__(self) -> bool:
+        return bool(self.bits.strip(b"\0"))
+
     def __len__(self) -> int:
         return int.from_bytes(self.bits, "little").bit_count()
 
@@ -86,21 +93,27 @@ class SeqSet:
 
     def ranges(self) -> Iterator[Range]:
         """Yield the set as inclusive ranges, in ascending order."""
-        first: int | None = None
-        seq = 1
-        for byte in self.bits:
-            if byte == (0 if first is None else 0xFF):
-                seq += 8
+        first = last = 0
+        for begin, end in self._runs():
+            if begin == last + 1 and first:
+                last = end
                 continue
-            for bit in range(8):
-                if byte >> bit & 1:
-                    first = seq if first is None else first
-                elif first is not None:
-                    yield Seq(first), Seq(seq - 1)
-                    first = None
-                seq += 1
-        if first is not None:
-            yield Seq(first), Seq(seq - 1)
+            if first:
+                yield Seq(first), Seq(last)
+            first, last = begin, end
+        if first:
+            yield Seq(first), Seq(last)
+
+    def _runs(self) -> Iterator[tuple[int, int]]:
+        """Yield ranges of which neighbours may touch."""
+        for run in _RUNS.finditer(self.bits):
+            start, stop = run.span()
+            if self.bits[start] == 0xFF:
+                yield start * 8 + 1, stop * 8
+                continue
+            text = f"{int.from_bytes(run[0], 'little'):b}"[::-1]
+            for ones in _ONES.finditer(text):
+                yield start * 8 + ones.start() + 1, start * 8 + ones.end()
 
     def pieces(self, *, bitmaps: bool) -> Iterator[str]:
         """Yield the text form piece by piece, in ascending order; joined by commas they are the whole.

@@ -5,16 +5,18 @@ bookkeeping that needs the rows: count and digest of a generation, what is missi
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from array import array
+from collections.abc import Iterable, Sequence
 from functools import singledispatch
 
 import msgspec
 
 from syncline_protocol.cursor import Seq
 from syncline_protocol.digest import digest_term
-from syncline_protocol.limits import SEQ_MAX
 from syncline_protocol.messages import Change
-from syncline_protocol.ranges import Range, format_ranges, parse_ranges
+from syncline_protocol.ranges import format_ranges
+from syncline_protocol.seq_set import SeqSet
 
 from .entry import Entry, SyncState
 from .schema import create_generation, index_keys, records_of
@@ -34,7 +36,7 @@ from .step import (
     Tally,
 )
 
-__all__ = ["carry_out", "missing_of", "read_tally", "without"]
+__all__ = ["carry_out", "held_seqs", "read_tally"]
 
 _encode_entry = msgspec.json.Encoder().encode
 
@@ -46,8 +48,8 @@ SYNCED_KEPT_MS = 30 * 24 * 3600 * 1000
 
 _MASK = 0xFFFFFFFF
 
-#: Ranges of seqs are not limited here: they never leave the machine.
-_RANGES_MAX = 2**31
+#: Seqs of held records are put together in windows of so many, which SQLite sorts without a file.
+_WINDOW = 64 * 4096
 
 
 def carry_out(db: sqlite3.Connection, steps: Sequence[Step]) -> None:
@@ -90,7 +92,7 @@ def _fill_in(step: FillIn, db: sqlite3.Connection) -> None:
             if not db.execute(gone, (change.key,)).fetchone() and not db.execute(known, (change.seq,)).fetchone()
         ]
     )
-    book.missing = list(without(book.missing, step.done))
+    book.missing = book.missing - SeqSet.parse(format_ranges(step.done))
     if not book.missing:
         db.execute("DELETE FROM early_delete WHERE generation = ?", (step.generation,))
     book.save()
@@ -105,7 +107,7 @@ class _Book:
         self._generation = generation
         self.count, self.digest, missing, _ = _read_generation(db, generation)
         self._may_look_up = False
-        self.missing = parse_ranges(missing, ranges_max=_RANGES_MAX)
+        self.missing = SeqSet.parse(missing)
 
     def add(self, changes: Iterable[Change]) -> None:
         """Add records."""
@@ -149,7 +151,7 @@ class _Book:
         """Write the tally."""
         self._db.execute(
             "UPDATE generation SET count = ?, digest = ?, missing = ? WHERE generation = ?",
-            (self.count, self.digest & _MASK, format_ranges(self.missing), self._generation),
+            (self.count, self.digest & _MASK, ",".join(self.missing.pieces(bitmaps=True)), self._generation),
         )
         if all_shown:
             self._db.execute("UPDATE generation SET shown_count = count WHERE generation = ?", (self._generation,))
@@ -168,17 +170,36 @@ def _start_over(step: StartOver, db: sqlite3.Connection) -> None:
 def _branch(step: Branch, db: sqlite3.Connection) -> None:
     create_generation(db, step.generation)
     book, source = _Book(db, step.generation), records_of(step.source)
-    db.executemany(
+    db.execute(
         f"INSERT INTO {book.table} (seq, key, time, value, author)"
-        f" SELECT seq, key, time, value, author FROM {source} WHERE seq BETWEEN ? AND ?",
-        [(first, min(last, step.keep_to)) for first, last in step.live],
+        f" SELECT seq, key, time, value, author FROM {source} WHERE seq <= ?",
+        (step.keep_to,),
     )
-    book.missing = list(missing_of(step.live, [row[0] for row in db.execute(f"SELECT seq FROM {book.table}")]))
+    held = held_seqs(db, step.generation)
+    db.executemany(f"DELETE FROM {book.table} WHERE seq BETWEEN ? AND ?", (held - step.live).ranges())
+    book.missing = step.live - held
     book.recount()
     book.save()
     index_keys(db, step.generation)
     if step.drop_source:
         _drop(db, step.source)
+
+
+def held_seqs(db: sqlite3.Connection, generation: Generation) -> SeqSet:
+    """Return the seqs of the records of a generation. SQLite puts 64 of them into a number, so that Python has few."""
+    table = records_of(generation)
+    (top,) = db.execute(f"SELECT coalesce(max(seq), 0) FROM {table}").fetchone()
+    words = array("q", bytes((top + 63) // 64 * 8))
+    query = (
+        f"SELECT (seq - 1) >> 6, sum(1 << ((seq - 1) & 63)) FROM {table} WHERE seq > ? AND seq <= ?"
+        " GROUP BY (seq - 1) >> 6"
+    )
+    for start in range(0, top, _WINDOW):
+        for at, word in db.execute(query, (start, start + _WINDOW)):
+            words[at] = word
+    if sys.byteorder == "big":
+        words.byteswap()
+    return SeqSet(words.tobytes())
 
 
 @_carry_out.register
@@ -211,7 +232,7 @@ def read_tally(db: sqlite3.Connection, built: Generation, shown: Generation) -> 
     """Return the tally of the built generation, with the count of the shown one."""
     count, digest, missing, _ = _read_generation(db, built)
     *_, shown_count = _read_generation(db, shown)
-    return Tally(count, digest, tuple(parse_ranges(missing, ranges_max=_RANGES_MAX)), shown_count)
+    return Tally(count, digest, SeqSet.parse(missing), shown_count)
 
 
 def _read_generation(db: sqlite3.Connection, generation: Generation) -> tuple[int, int, str, int]:
@@ -248,28 +269,3 @@ def _drop_entry(step: DropEntry, db: sqlite3.Connection) -> None:
 @_carry_out.register
 def _forget_history(_: ForgetHistory, db: sqlite3.Connection) -> None:
     db.execute("DELETE FROM outbox WHERE state = 'synced'")
-
-
-# --- ranges ---
-
-
-def missing_of(live: Iterable[Range], held: Iterable[Seq]) -> Iterator[Range]:
-    """Yield the ranges of `live` less the seqs in `held`, which ascend."""
-    yield from without(live, ((seq, seq) for seq in held))
-
-
-def without(ranges: Iterable[Range], others: Iterable[Range]) -> Iterator[Range]:
-    """Yield `ranges` less `others`; both ascend and do not overlap."""
-    rest = iter([*others, (Seq(SEQ_MAX + 1), Seq(SEQ_MAX + 1))])
-    out = next(rest)
-    for first, last in ranges:
-        begin = first
-        while begin <= last:
-            while out[1] < begin:
-                out = next(rest)
-            if out[0] > last:
-                yield begin, last
-                break
-            if out[0] > begin:
-                yield begin, Seq(out[0] - 1)
-            begin = Seq(out[1] + 1)

@@ -203,6 +203,13 @@ class Database:
         with self._explaining:
             return [Row(*row) for row in self._reader.execute(query, values).fetchall()]
 
+    def built_above(self, seq: Seq) -> list[Row]:
+        """Return the records of the generation that is built that were added above a seq and live, in that order."""
+        table = records_of(self._place.built)
+        query = f"SELECT seq, key, time, value, author FROM {table} WHERE seq > ? AND died IS NULL ORDER BY seq"
+        with self._explaining:
+            return [Row(*row) for row in self._reader.execute(query, (seq,)).fetchall()]
+
     def holds_built(self, key: str) -> bool:
         """Return whether the generation that is built has a record of this key."""
         query = f"SELECT 1 FROM {records_of(self._place.built)} WHERE key = ? AND died IS NULL"

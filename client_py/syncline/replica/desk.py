@@ -10,7 +10,7 @@ import msgspec
 
 from syncline.write import Written
 from syncline_protocol import messages
-from syncline_protocol.cursor import Cursor, Lineage, parse_cursor
+from syncline_protocol.cursor import Cursor, Lineage, Seq, parse_cursor
 
 from .base import RecordsAndOutbox
 from .database import Database, Saved
@@ -20,7 +20,7 @@ from .fold import FeedFold, Folded, Result, Stage
 from .group import Group
 from .meaning import Conflict, Leftovers, Meaning, Postponed, Remade
 from .outbox import Outbox, Verdict, is_in, taken_back
-from .report import Rejected, Returned, RewoundTo, StoreReplaced
+from .report import NotPutBack, PutBack, Rejected, Returned, RewoundTo, StoreReplaced
 from .step import ForgetHistory, IndexKeys, Tally
 
 __all__ = ["Desk"]
@@ -36,6 +36,7 @@ class Desk:
     prefix: the replica holds the records with these keys only.
     meaning: what the collections make of a write.
     new_key: makes keys.
+    restores_all: what the server has lost is put back whoever wrote it, not only what we wrote.
 
     Attributes:
         group: what is to be saved next.
@@ -43,7 +44,14 @@ class Desk:
     """
 
     def __init__(
-        self, saved: Saved, records: Database, prefix: str, meaning: Meaning, new_key: Callable[[], str]
+        self,
+        saved: Saved,
+        records: Database,
+        prefix: str,
+        meaning: Meaning,
+        new_key: Callable[[], str],
+        *,
+        restores_all: bool,
     ) -> None:
         arrived = _arrived_among(saved)
         self.outbox = Outbox([entry for entry in saved.entries if entry.id not in arrived])
@@ -56,6 +64,7 @@ class Desk:
         self._prefix = prefix
         self._meaning = meaning
         self._new_key = new_key
+        self._restores_all = restores_all
         self._base = RecordsAndOutbox(records, self.outbox)
         # What has arrived, and may have left something behind. It is SYNCED in the file when that was looked for.
         self._arrived = [entry.with_state(SyncState.SYNCED) for entry in saved.entries if entry.id in arrived]
@@ -117,7 +126,25 @@ class Desk:
             lost = [entry for entry in self._records.synced_entries() if not is_in(lineage, head, entry.at)]
             returned += [self.outbox.put(taken_back(entry)) for entry in lost]
         self._return(returned)
+        if message.keep_to is not None and self._restores_all:
+            self._put_back(message.keep_to)
         self._save(self.outbox.reconsider(lineage, head, is_forked=is_forked))
+
+    def _put_back(self, keep_to: Seq) -> None:
+        """Put into the outbox what others had written and the server lost, unless it is there, from us or from before.
+
+        Each record goes by itself, with the very text that it had, so of several replicas that do this one puts it
+        back, and to the others it is `dup`. DELETEs above `keep_to` are not repeated: the record is not here any more,
+        and whoever deleted it has the DELETE in its own outbox.
+        """
+        rows = [row for row in self._records.built_above(keep_to) if not self.outbox.of_key(row.key)]
+        for row in rows:
+            entry = Entry(
+                self.outbox.last_id + 1, (EntryOp(row.key, row.text),), row.time, returned=True, restores=True
+            )
+            self.group.save(self.outbox.put(entry))
+        if rows:
+            self.group.reports.append(PutBack(tuple([row.key for row in rows])))
 
     def _replaced(self) -> None:
         refusal = Refusal("store_replaced", message="the store was dropped and made anew")
@@ -233,6 +260,9 @@ class Desk:
         answer = self.outbox.answered(sent, result)
         if answer is None:
             return False
+        if answer.verdict is Verdict.GIVEN_UP:
+            self._give_up(answer.entry)
+            return False
         self.group.save(answer.entry)
         if answer.verdict is Verdict.ACKED:
             self._passed()
@@ -246,6 +276,14 @@ class Desk:
         return answer.verdict is Verdict.REBASES or (
             answer.verdict is Verdict.WAITS and (bool(answer.entry.edits) or not answer.entry.atomic)
         )
+
+    def _give_up(self, entry: Entry) -> None:
+        """Forget a record of others that the server does not take from us."""
+        refusal = entry.refusal
+        assert refusal is not None
+        reason = refusal.message or refusal.code or refusal.status
+        self.group.forget(self.outbox.settle(entry.id))
+        self.group.reports.append(NotPutBack(entry.ops[0].key, reason))
 
     def _back(self, entry: Entry) -> list[str]:
         """Return what an entry lacked and is there by now: the feed may bring that before the answer comes."""

@@ -89,6 +89,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
         atomic: all or none. An entry that is not only has DELETEs: it is about records that shall be gone.
         edits: what it means to the collections; such an entry is made anew when somebody else was first.
         returned: the server had lost it, or lost what it builds on: what it lacks may still come back.
+        restores: it is no write of ours, but puts back a record that the server had lost.
         at: the position of its last change, once it was acked.
         seqs: those of its ops, once it was acked; 0 for an op that had nothing to do.
         refusal: why it was refused; for a PENDING one, why it waits.
@@ -101,6 +102,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     atomic: bool = True
     edits: tuple[Edit, ...] = ()
     returned: bool = False
+    restores: bool = False
     at: Cursor | None = None
     seqs: tuple[Seq, ...] = ()
     refusal: Refusal | None = None

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from syncline.errors import ClientClosed, SubscriptionEnded, SubscriptionRefused, SynclineError
 from syncline.follower import Follower, Phase
 from syncline.write import PendingWrite, Written
@@ -87,9 +89,17 @@ class ReplicaFeed(Follower):
     standing: the keeper.
     arrived: called when something was put in.
     wake: called when the connection may have something to send.
+    filter: what the server is asked for, as JSON; empty for everything.
     """
 
-    def __init__(self, store: str, standing: Standing, arrived: Callable[[], None], wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        store: str,
+        standing: Standing,
+        arrived: Callable[[], None],
+        wake: Callable[[], None],
+        filter: str = "",
+    ) -> None:
         super().__init__(store)
         self.items: deque[tuple[FeedItem, int]] = deque()
         self.error: SynclineError | None = None
@@ -99,6 +109,7 @@ class ReplicaFeed(Follower):
         #: Nothing of the store may be seen, as far as is known. The server then says that there is no such store.
         self.is_forbidden = False
         self._standing = standing
+        self._filter = msgspec.Raw(filter.encode()) if filter else msgspec.UNSET
         self._arrived = arrived
         self._wake = wake
         self._bytes = 0
@@ -122,7 +133,7 @@ class ReplicaFeed(Follower):
         self.phase = Phase.ASKED
         cursor = self._asked_after = self._standing.cursor
         known = None if cursor == START else self._standing.lineage
-        return messages.Subscribe(request_id, self.store, cursor, known)
+        return messages.Subscribe(request_id, self.store, cursor, known, filter=self._filter)
 
     def next_fetch(self) -> str | None:
         return None if self.items or not self._standing.is_settled else self._standing.next_fetch()

@@ -14,6 +14,7 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import islice
 
 import msgspec
 
@@ -21,7 +22,8 @@ from syncline_protocol import messages
 from syncline_protocol.cursor import START, Seq, lineage_with, parse_cursor
 from syncline_protocol.digest import digest_text
 from syncline_protocol.limits import SEQ_MAX
-from syncline_protocol.ranges import Range, format_ranges, parse_ranges
+from syncline_protocol.ranges import Range, format_ranges
+from syncline_protocol.seq_set import SeqSet
 
 from .step import Apply, Branch, FillIn, Place, SavePlace, Show, StartOver, Step, Tally
 
@@ -32,9 +34,6 @@ _RANGES_MAX = 1000
 _FETCHED_MAX = 20_000
 
 _NONE = Seq(0)
-
-#: The ranges of one LIVE frame are bounded by the size of frames.
-_LIVE_RANGES_MAX = 2**31
 
 
 class Stage(Enum):
@@ -112,7 +111,7 @@ class FeedFold:
     stage: Stage = Stage.IDLE
     head: Seq = _NONE
     _opened: messages.Subscribed | None = None
-    _live: list[Range] = field(default_factory=list)
+    _live: list[str] = field(default_factory=list)
     _caught_up: messages.CaughtUp | None = None
     _fetching: tuple[Range, ...] = ()
 
@@ -172,14 +171,18 @@ class FeedFold:
         assert self.stage is not Stage.IDLE
         if self.stage is not Stage.LISTING:
             return Folded(Result.NOTED)
-        self._live += parse_ranges(message.seqs, ranges_max=_LIVE_RANGES_MAX)
+        self._live.append(message.seqs)
         if not message.last:
             return Folded(Result.NOTED)
         opened = self._opened
         assert opened is not None
         keep_to = parse_cursor(opened.at).seq if opened.keep_to is None else opened.keep_to
         branch = Branch(
-            self._next_generation(), self.place.built, keep_to, self._live, drop_source=not self.shows_built
+            self._next_generation(),
+            self.place.built,
+            keep_to,
+            SeqSet.parse(*self._live),
+            drop_source=not self.shows_built,
         )
         self._live, self._opened, self.stage = [], None, Stage.CATCHING_UP
         return Folded(
@@ -294,11 +297,11 @@ class FeedFold:
         self._opened, self._live, self._caught_up, self._fetching = None, [], None, ()
 
 
-def _first_of(missing: tuple[Range, ...]) -> tuple[Range, ...]:
+def _first_of(missing: SeqSet) -> tuple[Range, ...]:
     """Return the beginning of what is missing, as much as one FETCH may ask for."""
     chosen: list[Range] = []
     left = _FETCHED_MAX
-    for first, last in missing[:_RANGES_MAX]:
+    for first, last in islice(missing.ranges(), _RANGES_MAX):
         last = min(last, Seq(first + left - 1), Seq(SEQ_MAX))
         chosen.append((first, last))
         left -= last - first + 1

@@ -69,6 +69,8 @@ class Keeper:
     meaning: what the collections make of a write.
     send: hands a write to the connection.
     wake: tells the connection that something may be due.
+    filter: what the server is asked for, as JSON; empty for everything.
+    restores_all: what the server has lost is put back whoever wrote it.
 
     Attributes:
         feed: what the connection drives.
@@ -87,8 +89,11 @@ class Keeper:
         *,
         send: Callable[[PendingWrite], None],
         wake: Callable[[], None],
+        filter: str = "",
+        restores_all: bool = True,
     ) -> None:
         self.store = store
+        self._restores_all = restores_all
         self.error: SynclineError | None = None
         self.is_over = False
         self.new_key = KeyMaker(clock)
@@ -111,11 +116,18 @@ class Keeper:
         self._timers: set[asyncio.Task[None]] = set()
         self._desk = self._new_desk()
         self.place, self.stage = self.fold.place, self.fold.stage
-        self.feed = ReplicaFeed(store, self, self._work.set, wake)
+        self.feed = ReplicaFeed(store, self, self._work.set, wake, filter)
         self._task = asyncio.get_running_loop().create_task(self._run(), name="syncline-replica")
 
     def _new_desk(self) -> Desk:
-        return Desk(self._database.load(), self._database, self._prefix, self._meaning, self.new_key)
+        return Desk(
+            self._database.load(),
+            self._database,
+            self._prefix,
+            self._meaning,
+            self.new_key,
+            restores_all=self._restores_all,
+        )
 
     async def stop(self) -> None:
         """Save what waits, and end."""

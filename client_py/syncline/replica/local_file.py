@@ -23,7 +23,7 @@ from syncline.errors import LocalFileCorrupt, LocalFileError, LocalFileFailed, L
 from syncline_protocol.errors import RemoteProtocolError
 
 from .file_thread import FileThread
-from .schema import Identity, create, is_new, migrate
+from .schema import Identity, create, is_new, migrate, remember_filter
 
 __all__ = ["WAL_BYTES_MAX", "Explaining", "LocalFile"]
 
@@ -177,6 +177,7 @@ def _open_writer(path: str, real_path: str, identity: Identity) -> sqlite3.Conne
             create(db, identity)
         else:
             migrate(db)
+            remember_filter(db, identity)
     except BaseException:
         db.close()
         raise

@@ -31,6 +31,9 @@ _RIVALRY = frozenset({"gone", "conflict", "exists", "absent", "skipped", "ok", "
 #: After these a DELETE has nothing left to do.
 _IS_GONE = frozenset({"ok", "dup", "absent", "gone"})
 
+#: These say of the ops of a write that was lost that others have put back a part of it.
+_IS_PARTLY_BACK = frozenset({"exists", "skipped"})
+
 #: The store that was meant is not there: it is for the subscription to find out what became of it.
 _STORE_CODES = frozenset({"store_unknown", "store_mismatch"})
 
@@ -45,6 +48,10 @@ class Verdict(Enum):
     REJECTED = "rejected"
     #: It goes out again once what it builds on is back.
     WAITS = "waits"
+    #: It is what others had written, and the server does not take it from us; nobody has to decide anything.
+    GIVEN_UP = "given_up"
+    #: Somebody has put back what it adds before us; what is left of it goes out now.
+    PARTED = "parted"
     #: It is written anew once the shown records have passed `refusal.head`.
     REBASES = "rebases"
     #: It goes out again after the next SUBSCRIBED.
@@ -407,9 +414,18 @@ def judge(entry: Entry, result: Written, *, was_sent_before: bool) -> tuple[Verd
         return Verdict.ACKED, entry.with_state(SyncState.ACKED, at=result.at, seqs=seqs, refusal=None)
     if result.code in _STORE_CODES:
         return Verdict.HELD, entry
+    if entry.returned and "exists" in statuses and _IS_PARTLY_BACK.issuperset(statuses):
+        left = tuple([op for op, status in zip(entry.ops, statuses, strict=True) if status != "exists"])
+        if left and all(op.text is None for op in left):
+            # What it means is there. What it replaced only has to be gone, whoever sees to that.
+            return Verdict.PARTED, msgspec.structs.replace(entry, ops=left, refusal=None, edits=(), atomic=False)
+        if left and not entry.edits:
+            return Verdict.PARTED, msgspec.structs.replace(entry, ops=left, refusal=None)
     refusal = Refusal(result.status, statuses, result.code, _reason_of(result), result.head)
     if "denied" in statuses and was_sent_before:
         return Verdict.UNKNOWN, msgspec.structs.replace(entry, refusal=refusal)
+    if entry.restores:
+        return Verdict.GIVEN_UP, entry.with_state(SyncState.REJECTED, refusal=refusal)
     if _RIVALRY.issuperset(statuses):
         if entry.returned and "absent" in statuses:
             return Verdict.WAITS, msgspec.structs.replace(entry, refusal=refusal)

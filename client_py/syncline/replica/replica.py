@@ -12,8 +12,10 @@ live queries. Reads are local and immediate. Everything works without a server; 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 from weakref import WeakValueDictionary
+
+import msgspec
 
 from syncline.clock import Clock
 from syncline.documents.attribute import Ref
@@ -26,6 +28,7 @@ from syncline.errors import ClientClosed, FlushTimeout, LocalFileError, Misuse, 
 from syncline.write import Add, Delete, check_write
 from syncline_protocol import Limits
 from syncline_protocol.cursor import Seq
+from syncline_protocol.filter import Filter
 
 from .audience import Audience
 from .database import Database
@@ -42,9 +45,12 @@ from .status import ReplicaStatus, closed, status_of
 from .watch import Predicate, RecordsQuery, View, Watch
 from .write import Write
 
-__all__ = ["Replica", "open_replica"]
+__all__ = ["Replica", "Restores", "open_replica"]
 
 T = TypeVar("T")
+
+#: What a replica puts back after the server has lost history: every record that it holds, or what it wrote itself.
+Restores = Literal["all", "own"]
 
 #: Iterating reads so many records at once.
 _PAGE = 1000
@@ -59,10 +65,12 @@ async def open_replica(
     prefix: str,
     outbox_bytes_max: int,
     create: Callable[[], "asyncio.Task[object]"] | None,
+    filter: Filter | None = None,
+    restores: Restores = "all",
 ) -> "Replica":
     """Open the database and follow the store. Raises `LocalFileError`."""
-    database = await Database.open(path, Identity(store, prefix))
-    return Replica(session, clock, store, database, prefix, outbox_bytes_max, create)
+    database = await Database.open(path, Identity(store, prefix, _text_of(filter)))
+    return Replica(session, clock, store, database, prefix, outbox_bytes_max, create, filter, restores)
 
 
 class Replica:
@@ -71,6 +79,7 @@ class Replica:
     Attributes:
         store: the name of the store.
         prefix: the keys of the records that it holds begin so.
+        filter: what the server was asked for, if that is not everything.
         path: its file, or None if it is in memory.
         policies: what the application wants done when two change the same attribute of a document.
     """
@@ -84,9 +93,13 @@ class Replica:
         prefix: str,
         outbox_bytes_max: int,
         create: Callable[[], "asyncio.Task[object]"] | None,
+        filter: Filter | None = None,
+        restores: Restores = "all",
     ) -> None:
         self.store = store
         self.prefix = prefix
+        self.filter = filter
+        self._key_prefix = max(prefix, "" if filter is None else filter.key_prefix, key=len)
         self.path = database.path
         self.policies = Policies(self._reconsider)
         self._session = session
@@ -99,7 +112,18 @@ class Replica:
         self._stirred = asyncio.Event()
         self._closing: asyncio.Task[None] | None = None
         rules = Rules(self.policies, prefix, lambda: session.limits)
-        self._keeper = Keeper(store, prefix, database, clock, rules, _Ears(self), send=session.put, wake=session.wake)
+        self._keeper = Keeper(
+            store,
+            prefix,
+            database,
+            clock,
+            rules,
+            _Ears(self),
+            send=session.put,
+            wake=session.wake,
+            filter=_text_of(filter),
+            restores_all=restores == "all",
+        )
         self._stop_status = session.on_status(lambda _: self._stir())
         session.follow(self._keeper.feed)
         self._keeper.feed.settled()
@@ -182,7 +206,7 @@ class Replica:
             OutboxFull: too much waits to be sent. Nothing was stored.
             LocalFileError: the file failed; `LocalFileFull` if there is no room.
         """
-        return await self._write([Add(self.prefix + self.new_id() if key is None else key, value)], atomic=None)
+        return await self._write([Add(self._key_prefix + self.new_id() if key is None else key, value)], atomic=None)
 
     async def delete(self, key: str) -> Write:
         """Delete a record. Otherwise as `add`."""
@@ -194,7 +218,9 @@ class Replica:
 
     async def replace(self, key: str, value: object, new_key: str | None = None) -> Write:
         """Replace a record by another one, if it is still there when the server decides. Otherwise as `add`."""
-        return await self.write([Delete(key), Add(self.prefix + self.new_id() if new_key is None else new_key, value)])
+        return await self.write(
+            [Delete(key), Add(self._key_prefix + self.new_id() if new_key is None else new_key, value)]
+        )
 
     async def _write(self, ops: list[Add | Delete], *, atomic: bool | None) -> Write:
         message, size = check_write(self.store, ops, self._session.limits, atomic=atomic, store_id=None)
@@ -205,9 +231,9 @@ class Replica:
 
     def check_key(self, key: str) -> None:
         """Raise if a replica of a part of the store could never show this key."""
-        if not key.startswith(self.prefix):
+        if not key.startswith(self._key_prefix):
             raise Misuse(
-                f"{self.store}: this replica holds keys that begin with {self.prefix!r}, not {key!r}",
+                f"{self.store}: this replica holds keys that begin with {self._key_prefix!r}, not {key!r}",
                 hint="write through the client, or through a replica of the whole store",
             )
 
@@ -476,6 +502,10 @@ class Replica:
 
     async def _stir_comes(self) -> None:
         await self._stirred.wait()
+
+
+def _text_of(filter: Filter | None) -> str:
+    return "" if filter is None else msgspec.json.encode(filter).decode()
 
 
 class _Ears(Listener):

@@ -11,6 +11,8 @@ __all__ = [
     "EditDropped",
     "EditMerged",
     "EditOverwrote",
+    "NotPutBack",
+    "PutBack",
     "Rejected",
     "Repaired",
     "Report",
@@ -32,6 +34,21 @@ class Returned:
     """The server had lost these writes of ours; they are in the outbox again."""
 
     entry_ids: tuple[EntryId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """The server had lost these records, which others had written; they are in the outbox to be put back."""
+
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NotPutBack:
+    """The server had lost this record, and did not take it from us; `reason` says why. We are not to keep it alive."""
+
+    key: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,4 +99,15 @@ class EditDropped:
     attribute: str
 
 
-Report = RewoundTo | Returned | StoreReplaced | Repaired | Rejected | EditOverwrote | EditMerged | EditDropped
+Report = (
+    RewoundTo
+    | Returned
+    | PutBack
+    | NotPutBack
+    | StoreReplaced
+    | Repaired
+    | Rejected
+    | EditOverwrote
+    | EditMerged
+    | EditDropped
+)

@@ -28,6 +28,7 @@ __all__ = [
     "read_identity",
     "read_place",
     "records_of",
+    "remember_filter",
 ]
 
 FORMAT_VERSION = 2
@@ -49,10 +50,17 @@ CREATE INDEX outbox_synced ON outbox (made_ms) WHERE state = 'synced';
 
 
 class Identity(NamedTuple):
-    """What a replica is a replica of. `prefix`: it holds the records with these keys only."""
+    """What a replica is a replica of.
+
+    Attributes:
+        prefix: it holds the records with these keys only.
+        filter: the filter that the server is asked for, as JSON; empty if it is asked for everything. A file is opened
+            with another one too: what it holds then is made right when the feed is opened.
+    """
 
     store: str
     prefix: str
+    filter: str = ""
 
 
 def records_of(generation: Generation) -> str:
@@ -128,7 +136,7 @@ def read_identity(db: sqlite3.Connection, path: str) -> Identity:
     names = msgspec.convert(dict(db.execute("SELECT name, value FROM meta")), dict[str, str])
     if not {"store", "prefix", "place"} <= names.keys():
         raise LocalFileCorrupt(path, "it does not say what it is a replica of")
-    return Identity(names["store"], names["prefix"])
+    return Identity(names["store"], names["prefix"], names.get("filter", ""))
 
 
 def create(db: sqlite3.Connection, identity: Identity) -> None:
@@ -139,7 +147,12 @@ def create(db: sqlite3.Connection, identity: Identity) -> None:
             db.execute(statement)
     place = Place()
     create_generation(db, place.built)
-    names = {"store": identity.store, "prefix": identity.prefix, "place": msgspec.json.encode(place).decode()}
+    names = {
+        "store": identity.store,
+        "prefix": identity.prefix,
+        "filter": identity.filter,
+        "place": msgspec.json.encode(place).decode(),
+    }
     db.executemany("INSERT INTO meta VALUES (?, ?)", names.items())
     db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
     db.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
@@ -156,6 +169,11 @@ def migrate(db: sqlite3.Connection) -> None:
         db.execute(f"ALTER TABLE {records_of(generation)} ADD COLUMN author TEXT")
     db.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
     db.execute("COMMIT")
+
+
+def remember_filter(db: sqlite3.Connection, identity: Identity) -> None:
+    """Note the filter that the file is opened with. The server tells by the cursor that it was another one."""
+    db.execute("INSERT OR REPLACE INTO meta VALUES ('filter', ?)", (identity.filter,))
 
 
 def read_place(db: sqlite3.Connection) -> Place:

@@ -12,6 +12,7 @@ import msgspec
 from syncline_protocol.cursor import Seq
 from syncline_protocol.messages import Change
 from syncline_protocol.ranges import Range
+from syncline_protocol.seq_set import SeqSet
 
 from .entry import Entry, EntryId
 
@@ -70,7 +71,7 @@ class Tally(msgspec.Struct, frozen=True):
 
     count: int = 0
     digest: int = 0
-    missing: tuple[Range, ...] = ()
+    missing: SeqSet = SeqSet()
     shown_count: int = 0
 
 
@@ -103,7 +104,7 @@ class Branch(msgspec.Struct, frozen=True):
     generation: Generation
     source: Generation
     keep_to: Seq
-    live: list[Range]
+    live: SeqSet
     drop_source: bool
 
 

@@ -12,21 +12,25 @@ closed with `close` or `with`, or when nobody holds it and what it made any more
 import os
 from collections.abc import Callable, Iterable
 from types import TracebackType
+from typing import Unpack
 
 from syncline import client
 from syncline.accounts.expiry import Expiry
 from syncline.accounts.values import Accepted, Grant, NewInvitation, Role
 from syncline.clock import Clock
 from syncline.errors import ClientClosed
+from syncline.find import Conditions, Order
 from syncline.past import Position
 from syncline.record import Record
+from syncline.replica.replica import Restores
 from syncline.status import ConnectionState, Status
 from syncline.write import Add, Delete, Written
 from syncline_protocol import START, Limits, messages
+from syncline_protocol.filter import Filter
 
 from .accounts import Accounts
 from .loop_thread import LoopThread
-from .records import Diff, Records
+from .records import Diff, Found, Records
 from .replica import Replica
 from .statuses import Statuses
 from .stores import Stores
@@ -195,8 +199,10 @@ class Client:
         path: str | os.PathLike[str] | None = None,
         *,
         prefix: str = "",
+        filter: Filter | None = None,
         create: bool = True,
         outbox_bytes_max: int = client.OUTBOX_BYTES_MAX,
+        restores: Restores = "all",
     ) -> Replica:
         """Open a replica of a store: its records on this machine, and an outbox for what is written offline.
 
@@ -204,15 +210,27 @@ class Client:
             store: the name of the store.
             path: an SQLite file, made if it is not there; one file per replica. Without one it is in memory, and ends
                 with the program.
-            prefix: hold the records with these keys only.
+            prefix: hold the records with these keys only. The server sends the others too, and they are left out here.
+            filter: hold what this selects only; the server sends nothing else, and proves that it is all. The file
+                remembers it. Opened with another one, what is missing is fetched and what does not fit is dropped.
             create: create the store if the server does not have it, and this replica has never met it.
             outbox_bytes_max: how much may wait to be sent; a write beyond that raises `OutboxFull`.
+            restores: what is put back when the server was restored from an older state and has lost it: `all` records
+                that are held here, whoever wrote them, or our `own` writes only.
 
         Raises:
             LocalFileError: the file cannot be used; which of them says why.
             Misuse: this client follows the store already.
         """
-        opening = self._inner.replica(store, path, prefix=prefix, create=create, outbox_bytes_max=outbox_bytes_max)
+        opening = self._inner.replica(
+            store,
+            path,
+            prefix=prefix,
+            filter=filter,
+            create=create,
+            outbox_bytes_max=outbox_bytes_max,
+            restores=restores,
+        )
         return Replica(self._thread, self._thread.run(opening))
 
     def get(self, store: str, key: str, *, at: Position | None = None) -> Record | None:
@@ -238,6 +256,24 @@ class Client:
     def diff(self, store: str, since: Position, to: Position | None = None) -> Diff:
         """Walk over what changed in a store between two positions, as `syncline.Client.diff` does."""
         return Diff(self._thread, self._inner.diff(store, since, to))
+
+    def find(
+        self, store: str, index: str | None = None, *, order: Order = "asc", **conditions: Unpack[Conditions]
+    ) -> Found:
+        """Find live records by an index. Arguments and errors are those of `syncline.Client.find`."""
+        return Found(self._thread, self._inner.find(store, index, order=order, **conditions))
+
+    def count(self, store: str, index: str | None = None, **conditions: Unpack[Conditions]) -> int:
+        """Return how many records `find` would find, each counted once. Arguments and errors are those of `find`."""
+        return self._thread.run(self._inner.count(store, index, **conditions))
+
+    def follow(self, store: str, key: str, index: str) -> list[Record]:
+        """Return the records that one refers to, as `syncline.Client.follow` does."""
+        return self._thread.run(self._inner.follow(store, key, index))
+
+    def referrers(self, store: str, key: str, index: str, *, order: Order = "asc") -> Found:
+        """Find the records that refer to one, as `syncline.Client.referrers` does."""
+        return Found(self._thread, self._inner.referrers(store, key, index, order=order))
 
     # --- sharing ---
 

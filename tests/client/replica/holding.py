@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Callable
 
 import syncline
 from syncline import Client, Replica
+from syncline.client import OUTBOX_BYTES_MAX
+from syncline.replica.replica import Restores
 from syncline.replica.report import Report
 from tests.client.fake_clock import FakeClock
 from tests.client.fake_server import FakeServer
@@ -24,20 +26,28 @@ async def held(
     clock: FakeClock | None = None,
     prefix: str = "",
     outbox_bytes_max: int | None = None,
+    restores: Restores = "own",
 ) -> AsyncIterator[Replica]:
-    """A replica of `notes` on a client of its own, which connects when it can, and again at once."""
+    """A replica of `notes` on a client of its own, which connects when it can, and again at once.
+
+    By default it puts back its own writes only: what others do after a restore is then up to the test.
+    """
     clock = clock or FakeClock(chance=0.0)
     async with syncline.connect(server.url, wait=False, clock=clock) as client:
-        yield await open_on(client, path, prefix=prefix, outbox_bytes_max=outbox_bytes_max)
+        yield await open_on(client, path, prefix=prefix, outbox_bytes_max=outbox_bytes_max, restores=restores)
 
 
 async def open_on(
-    client: Client, path: str | None, *, prefix: str = "", outbox_bytes_max: int | None = None
+    client: Client,
+    path: str | None,
+    *,
+    prefix: str = "",
+    outbox_bytes_max: int | None = None,
+    restores: Restores = "own",
 ) -> Replica:
     """Open a replica of `notes`; the fake server has no HTTP, so it is never created."""
-    if outbox_bytes_max is None:
-        return await client.replica("notes", path, prefix=prefix, create=False)
-    return await client.replica("notes", path, prefix=prefix, create=False, outbox_bytes_max=outbox_bytes_max)
+    size = OUTBOX_BYTES_MAX if outbox_bytes_max is None else outbox_bytes_max
+    return await client.replica("notes", path, prefix=prefix, create=False, outbox_bytes_max=size, restores=restores)
 
 
 async def caught_up(replica: Replica) -> None:

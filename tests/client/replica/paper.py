@@ -140,7 +140,7 @@ class Paper:
         meaning: what becomes of edits that a rival forestalled.
     """
 
-    def __init__(self, database: _Paper, prefix: str) -> None:
+    def __init__(self, database: _Paper, prefix: str, *, restores_all: bool) -> None:
         self.clock = VirtualClock()
         self.database = database
         self.meaning = PaperMeaning()
@@ -149,17 +149,18 @@ class Paper:
         self.frames: list[bytes] = []
         self.session: ClientSession | None = None
         self._prefix = prefix
+        self._restores_all = restores_all
         self._wire: PaperWire | None = None
         self._link: Link | None = None
         self._running: asyncio.Task[object] | None = None
         self._start()
 
     @classmethod
-    async def open(cls, prefix: str = "") -> "Paper":
+    async def open(cls, prefix: str = "", *, restores_all: bool = True) -> "Paper":
         """Open an empty one."""
         database = await _Paper.open(None, Identity("notes", prefix))
         assert isinstance(database, _Paper)
-        return cls(database, prefix)
+        return cls(database, prefix, restores_all=restores_all)
 
     def _start(self) -> None:
         self._writes = WriteQueue()
@@ -172,6 +173,7 @@ class Paper:
             self.ears,
             send=self._writes.put,
             wake=self._wake,
+            restores_all=self._restores_all,
         )
         self.keeper.feed.settled()
 

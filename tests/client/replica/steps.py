@@ -13,7 +13,7 @@ import yaml
 
 from syncline.replica.entry import Entry, EntryId, EntryOp, SyncState
 from syncline.replica.keeper import Keeper
-from syncline.replica.report import Rejected, Repaired, Report, Returned, RewoundTo, StoreReplaced
+from syncline.replica.report import NotPutBack, PutBack, Rejected, Repaired, Report, Returned, RewoundTo, StoreReplaced
 from tests.client.replica.paper import Message, Paper, caught_up, entry_ops, raw_changes
 from tests.conformance.patterns import Variables, explain, fill, loads
 
@@ -227,6 +227,10 @@ class Run:
                 return {"rewound_to": keep_to}
             case Returned(entry_ids):
                 return {"returned": [self._writes.index(entry_id) + 1 for entry_id in entry_ids]}
+            case PutBack(keys):
+                return {"put_back": list(keys)}
+            case NotPutBack(key, _):
+                return {"not_put_back": key}
             case Rejected(entry_id):
                 return {"rejected": self._writes.index(entry_id) + 1}
             case StoreReplaced(rejected):
@@ -270,9 +274,9 @@ def _ops_in(frame: Message) -> list[tuple[str, bool]]:
     return [(frame["key"], frame["type"] == "DELETE")] if frame["type"] in ("ADD", "DELETE") else []
 
 
-async def run(steps: list[dict[str, Any]]) -> None:
+async def run(steps: list[dict[str, Any]], *, restores_all: bool = True) -> None:
     """Run steps on a replica of their own."""
-    paper = await Paper.open()
+    paper = await Paper.open(restores_all=restores_all)
     async with asyncio.timeout(20):
         await Run(paper).steps(steps)
     await paper.close()

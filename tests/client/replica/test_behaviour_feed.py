@@ -15,7 +15,7 @@ from syncline_protocol.codec import decode_server_message, encode
 from syncline_protocol.cursor import START, Seq, parse_cursor
 from syncline_protocol.limits import DEFAULT_LIMITS
 from syncline_protocol.messages import Hello, ServerMessage, Subscribe, Welcome
-from syncline_protocol.ranges import parse_ranges
+from syncline_protocol.seq_set import SeqSet
 from tests.client.replica.paper import Message
 from tests.client.replica.steps import read
 from tests.conformance.patterns import fill
@@ -92,8 +92,7 @@ class Driven:
     @property
     def tally(self) -> Tally:
         """What is held: two records, as the CAUGHT_UP of the table says, unless it shall differ."""
-        missing = parse_ranges(self.missing, ranges_max=10)
-        return Tally(2, 3 if self.differs else 2, tuple(missing))
+        return Tally(2, 3 if self.differs else 2, SeqSet.parse(self.missing))
 
     def take(self, raw: Message | None, event: str = "") -> Folded:
         """Take a message of the table; None for the events that are none."""
@@ -185,7 +184,7 @@ def _check_steps(steps: tuple[Step, ...], before: Place, after: Place, raw: Mess
                 assert (after.restarted is None) == any(isinstance(each, Show) for each in steps)
             case Branch():
                 assert (step.source, step.generation) == (before.built, after.built)
-                assert (step.keep_to, step.live) == (10, [(1, 4)])
+                assert (step.keep_to, step.live) == (10, SeqSet.parse("1-4"))
                 assert step.drop_source == (before.built != before.shown)
             case Apply():
                 # What can be seen must stay to be seen; in a generation that cannot be seen nothing has to.

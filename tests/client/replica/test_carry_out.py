@@ -2,13 +2,14 @@
 
 import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syncline.replica.carry_out import SYNCED_KEPT_MAX, SYNCED_KEPT_MS, carry_out, missing_of, read_tally, without
+from syncline.replica.carry_out import SYNCED_KEPT_MAX, SYNCED_KEPT_MS, carry_out, held_seqs, read_tally
 from syncline.replica.entry import Entry, EntryOp, SyncState
 from syncline.replica.schema import Identity, create, records_of
 from syncline.replica.step import (
@@ -27,7 +28,8 @@ from syncline.replica.step import (
 from syncline_protocol.cursor import Seq
 from syncline_protocol.digest import digest_term
 from syncline_protocol.messages import Change
-from syncline_protocol.ranges import Range
+from syncline_protocol.ranges import Range, format_ranges
+from syncline_protocol.seq_set import SeqSet
 
 _RAW = msgspec.Raw(b"1")
 
@@ -67,6 +69,11 @@ def ranges(*pairs: tuple[int, int]) -> tuple[Range, ...]:
     return tuple([(Seq(first), Seq(last)) for first, last in pairs])
 
 
+def set_of(*pairs: tuple[int, int]) -> SeqSet:
+    """Return a set of seqs, given as ranges."""
+    return SeqSet.parse(format_ranges(ranges(*pairs)))
+
+
 def digest_of(records: Iterable[tuple[int, str]]) -> int:
     """Return the digest of records, counted anew."""
     return sum([digest_term(Seq(seq), key) for seq, key in records]) & 0xFFFFFFFF
@@ -88,50 +95,17 @@ def check(db: sqlite3.Connection, generation: int, records: dict[str, int], miss
     found = tally(db, generation)
     assert held(db, generation) == records
     assert (found.count, found.digest) == (len(records), digest_of((seq, key) for key, seq in records.items()))
-    assert found.missing == missing
+    assert found.missing == set_of(*missing)
 
 
-# --- ranges ---
-
-_SEQS = st.sets(st.integers(1, 40))
+# --- seqs ---
 
 
-def ranges_of(seqs: Iterable[int]) -> list[Range]:
-    """Return a set as ranges: as few as there can be."""
-    found: list[Range] = []
-    for seq in sorted(seqs):
-        if found and found[-1][1] == seq - 1:
-            found[-1] = (found[-1][0], Seq(seq))
-        else:
-            found.append((Seq(seq), Seq(seq)))
-    return found
-
-
-def seqs_of(found: Iterable[Range]) -> list[int]:
-    """Return what is in ranges, in their order."""
-    return [seq for first, last in found for seq in range(first, last + 1)]
-
-
-@given(_SEQS, _SEQS)
-def test_ranges_without_others_are_the_difference_of_the_sets(these: set[int], others: set[int]) -> None:
-    found = list(without(ranges_of(these), ranges_of(others)))
-    assert seqs_of(found) == sorted(these - others)
-
-
-@given(_SEQS, _SEQS)
-def test_what_is_missing_is_what_lives_and_is_not_held(live: set[int], kept: set[int]) -> None:
-    assert seqs_of(missing_of(ranges_of(live), [Seq(seq) for seq in sorted(kept)])) == sorted(live - kept)
-
-
-def test_a_range_may_have_several_taken_out_of_it_and_one_may_reach_over_several() -> None:
-    assert list(without(ranges((1, 9)), ranges((1, 2), (4, 4), (8, 20)))) == list(ranges((3, 3), (5, 7)))
-    assert list(without(ranges((1, 2), (4, 5), (7, 9)), ranges((2, 7)))) == list(ranges((1, 1), (8, 9)))
-
-
-def test_ranges_reach_to_the_highest_seq_there_is() -> None:
-    top = 2**53 - 1
-    assert list(without(ranges((1, top)), ranges((2, 2)))) == list(ranges((1, 1), (3, top)))
-    assert list(without(ranges((1, top)), ranges((top, top)))) == list(ranges((1, top - 1)))
+@given(st.sets(st.integers(1, 300)) | st.sets(st.integers(1, 600_000), max_size=5))
+def test_the_seqs_that_are_held_are_found(seqs: set[int]) -> None:
+    with closing(new_database()) as db:
+        carry_out(db, [apply(*[add(seq, f"k{seq}") for seq in sorted(seqs)])])
+        assert held_seqs(db, 1) == SeqSet.of([Seq(seq) for seq in sorted(seqs)])
 
 
 # --- changes ---
@@ -182,7 +156,7 @@ def test_a_key_that_a_first_catch_up_brought_twice_contradicts_at_its_end(db: sq
 def test_a_branch_keeps_what_lives_and_is_held_also_what_was_about_to_die(db: sqlite3.Connection) -> None:
     carry_out(db, [apply(*[add(seq, f"k{seq}") for seq in (1, 2, 5, 8)])])
     carry_out(db, [apply(delete(9, "k2"), add(10, "new"), horizon=8)])
-    live = list(ranges((1, 3), (5, 5)))
+    live = set_of((1, 3), (5, 5))
     carry_out(db, [Branch(2, 1, Seq(6), live, drop_source=False)])
     check(db, 2, {"k1": 1, "k2": 2, "k5": 5}, ranges((3, 3)))
     assert held(db, upto=8) == {"k1": 1, "k2": 2, "k5": 5, "k8": 8}
@@ -191,13 +165,13 @@ def test_a_branch_keeps_what_lives_and_is_held_also_what_was_about_to_die(db: sq
 
 def test_a_branch_takes_nothing_from_above_where_the_histories_part(db: sqlite3.Connection) -> None:
     carry_out(db, [apply(add(5, "a"), add(6, "b"))])
-    carry_out(db, [Branch(2, 1, Seq(5), list(ranges((5, 6))), drop_source=True)])
+    carry_out(db, [Branch(2, 1, Seq(5), set_of((5, 6)), drop_source=True)])
     assert held(db, 2) == {"a": 5}
     assert db.execute("SELECT generation FROM generation").fetchall() == [(2,)]
 
 
 def test_what_is_filled_in_is_missing_no_more(db: sqlite3.Connection) -> None:
-    carry_out(db, [Branch(2, 1, Seq(9), list(ranges((1, 4))), drop_source=False)])
+    carry_out(db, [Branch(2, 1, Seq(9), set_of((1, 4)), drop_source=False)])
     carry_out(db, [FillIn(2, [add(1, "a")])])
     check(db, 2, {"a": 1}, ranges((1, 4)))
     carry_out(db, [FillIn(2, [add(2, "b")], ranges((1, 3)))])
@@ -205,14 +179,14 @@ def test_what_is_filled_in_is_missing_no_more(db: sqlite3.Connection) -> None:
 
 
 def test_what_comes_a_second_time_is_not_filled_in_again(db: sqlite3.Connection) -> None:
-    carry_out(db, [Branch(2, 1, Seq(9), list(ranges((1, 4))), drop_source=False)])
+    carry_out(db, [Branch(2, 1, Seq(9), set_of((1, 4)), drop_source=False)])
     for _ in range(2):
         carry_out(db, [FillIn(2, [add(1, "a")])])
     check(db, 2, {"a": 1}, ranges((1, 4)))
 
 
 def test_a_delete_that_was_faster_than_its_record_counts_until_nothing_is_missing(db: sqlite3.Connection) -> None:
-    carry_out(db, [Branch(2, 1, Seq(9), list(ranges((1, 4))), drop_source=False)])
+    carry_out(db, [Branch(2, 1, Seq(9), set_of((1, 4)), drop_source=False)])
     carry_out(db, [apply(delete(12, "a"), delete(13, "c"), generation=2)])
     carry_out(db, [FillIn(2, [add(1, "a"), add(2, "b")], ranges((1, 2)))])
     check(db, 2, {"b": 2}, ranges((3, 4)))
@@ -222,9 +196,9 @@ def test_a_delete_that_was_faster_than_its_record_counts_until_nothing_is_missin
 
 
 def test_early_deletes_of_one_generation_do_not_touch_another(db: sqlite3.Connection) -> None:
-    carry_out(db, [Branch(2, 1, Seq(9), list(ranges((1, 4))), drop_source=False)])
+    carry_out(db, [Branch(2, 1, Seq(9), set_of((1, 4)), drop_source=False)])
     carry_out(db, [apply(delete(12, "a"), generation=2)])
-    carry_out(db, [Branch(3, 2, Seq(9), list(ranges((1, 4))), drop_source=True)])
+    carry_out(db, [Branch(3, 2, Seq(9), set_of((1, 4)), drop_source=True)])
     carry_out(db, [FillIn(3, [add(1, "a")], ranges((1, 4)))])
     check(db, 3, {"a": 1})
 

@@ -15,13 +15,13 @@ _ATTACKS = {1, 6, 8, 9, 11, 13, 14, 15, 16, 17, 22, 29}
 
 @pytest.mark.parametrize("sequence", SEQUENCES, ids=lambda sequence: sequence["id"])
 async def test_a_replica_goes_through_the_sequence(sequence: dict[str, Any]) -> None:
-    await run(sequence["steps"])
+    await run(sequence["steps"], restores_all=sequence.get("restores") == "all")
 
 
 def test_each_sequence_has_its_own_name_and_expects_something() -> None:
     assert len({sequence["id"] for sequence in SEQUENCES}) == len(SEQUENCES)
     for sequence in SEQUENCES:
-        assert set(sequence) <= {"id", "title", "attack", "clause", "steps"}
+        assert set(sequence) <= {"id", "title", "attack", "clause", "restores", "steps"}
         assert any(name.startswith(("expect_", "subscribed")) for name in map(_name_of, sequence["steps"]))
 
 
