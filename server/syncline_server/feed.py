@@ -250,7 +250,6 @@ class Feed:
                 self._announce_behind(subscription)
             if not frame.suits(subscription.since):
                 # A DELETE of something that he holds may be gone; what he has to drop only a reconcile tells.
-                self.tail.note_floor(frame.floor)
                 self.end(subscription, "resubscribe")
                 return
             subscription.position = frame.to

@@ -77,6 +77,10 @@ class Target(Protocol):
     async def connect(self, subprotocol: str | None) -> Link: ...
     async def create(self, store: str) -> None: ...
     async def drop(self, store: str) -> None: ...
+    async def declare(self, store: str, name: str, path: str, kind: str) -> None:
+        """Declare an index, and return when it is complete."""
+
+    async def drop_index(self, store: str, name: str) -> None: ...
     async def settle(self) -> None:
         """Let what is under way arrive."""
 
@@ -352,6 +356,13 @@ class _Run:
         name = str(fill(step.get("name", "${store}"), self.variables))
         await (self.target.create(name) if action == "create" else self.target.drop(name))
 
+    async def index(self, step: dict[str, Any], spec: dict[str, str]) -> None:
+        store = str(self.variables["store"])
+        await self.target.declare(store, spec["name"], spec["path"], spec.get("kind", "equality"))
+
+    async def drop_index(self, step: dict[str, Any], name: str) -> None:
+        await self.target.drop_index(str(self.variables["store"]), name)
+
     async def restart(self, step: dict[str, Any], _: Any) -> None:
         self.wires.clear()
         await self.target.restart()
@@ -405,7 +416,7 @@ _ACTIONS = {
     for name in (
         *("http", "repeat", "connect", "close", "send", "send_text", "send_bytes", "send_binary", "expect"),
         *("expect_result", "expect_changes", "expect_transactions", "expect_live", "expect_no_changes", "expect_close"),
-        *("store", "restart", "copy", "restore", "advance", "fault", "slow", "drain"),
+        *("store", "index", "drop_index", "restart", "copy", "restore", "advance", "fault", "slow", "drain"),
     )
 }
 

@@ -23,9 +23,9 @@ _PROTOCOL = (SCENARIOS.parent / "PROTOCOL.md").read_text()
 #: Codes that never come over the WebSocket, and those that this version of the server has no reason to send there.
 _HTTP_ONLY = {
     *("record_unknown", "write_refused", "cursor_lost", "media_type_unsupported", "method_not_allowed", "not_found"),
-    *("origin_refused", "body_timeout"),
+    *("origin_refused", "body_timeout", "history_gone", "index_invalid", "index_taken", "unsupported"),
 }
-_NOT_PROVOKED = {"overloaded", "internal", "drain", "storage_unavailable", "storage_full"}
+_NOT_PROVOKED = {"overloaded", "internal", "drain", "storage_unavailable", "storage_full", "index_building"}
 
 #: What only a server with accounts says. The cases are run against one on which nobody has to log in.
 _ACCOUNTS_ONLY = {

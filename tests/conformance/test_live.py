@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -60,7 +61,7 @@ class LiveLink:
 class LiveTarget:
     """A server process, which is started anew when a case asks for it."""
 
-    abilities = frozenset({"socket", "restart", "restore", "http"})
+    abilities = frozenset({"socket", "restart", "restore", "http", "indexes"})
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -147,6 +148,19 @@ class LiveTarget:
     async def drop(self, store: str) -> None:
         status, _, body = await self.http("DELETE", f"/v1/stores/{store}", {}, None)
         assert status in (200, 204), body
+
+    async def declare(self, store: str, name: str, path: str, kind: str) -> None:
+        where = f"/v1/stores/{store}/indexes/{name}"
+        body = json.dumps({"path": path, "kind": kind}).encode()
+        status, _, answer = await self.http("PUT", where, {"Content-Type": "application/json"}, body)
+        assert status in (200, 201, 202), answer
+        async with asyncio.timeout(_RECEIVE_S):
+            while json.loads((await self.http("GET", where, {}, None))[2])["state"] != "ready":
+                await asyncio.sleep(0.01)
+
+    async def drop_index(self, store: str, name: str) -> None:
+        status, _, answer = await self.http("DELETE", f"/v1/stores/{store}/indexes/{name}", {}, None)
+        assert status in (200, 204), answer
 
     async def settle(self) -> None:
         await asyncio.sleep(0.05)

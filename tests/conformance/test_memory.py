@@ -5,9 +5,11 @@ import copy
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 
+import msgspec
 import pytest
 
 from syncline_protocol import SUBPROTOCOL
+from syncline_protocol.index import IndexSpec
 from syncline_protocol.server import ServerSession
 from syncline_protocol.transaction import Transaction
 from syncline_server.connection import Connection
@@ -108,7 +110,7 @@ class MemoryLink:
 class MemoryTarget:
     """One engine."""
 
-    abilities = frozenset({"restart", "restore", "clock", "fault", "slow", "tail", "drain"})
+    abilities = frozenset({"restart", "restore", "clock", "fault", "slow", "tail", "drain", "indexes"})
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -128,6 +130,16 @@ class MemoryTarget:
 
     async def drop(self, store: str) -> None:
         await self.hub.drop(store)
+        await self.settle()
+
+    async def declare(self, store: str, name: str, path: str, kind: str) -> None:
+        spec = msgspec.convert({"name": name, "path": path, "kind": kind}, IndexSpec)
+        await self.hub.builder.declare(store, spec)
+        while (await self.storage.info(store)).index(name).state != "ready":
+            await asyncio.sleep(0)
+
+    async def drop_index(self, store: str, name: str) -> None:
+        await self.hub.drop_index(store, name)
         await self.settle()
 
     async def settle(self) -> None:

@@ -251,6 +251,20 @@ async def test_a_server_that_remembers_an_older_floor_finds_the_new_one_in_the_r
         assert held.records == {"b": 2, "c": 3, "d": 5, "e": 6}
 
 
+async def test_a_cursor_of_another_view_is_reconciled_at_a_floor_that_nobody_has_looked_at_yet() -> None:
+    async with engine(tail_bytes_max=10) as hub:
+        await commit(hub, "a", "b", "-a", "c")
+        peer = Peer(hub)
+        await peer.subscribe("now")
+        await clean_up(hub, 3)
+        lineage = (await hub.storage.info("notes")).head.lineage
+        narrow = Subscribe(1, "notes", lineage.cursor(Seq(1)), filter=msgspec.Raw(b'{"key_prefix":"b"}'))
+        messages = await Peer(hub).ask(narrow)
+        (subscribed,) = [message for message in messages if isinstance(message, Subscribed)]
+        assert (subscribed.how, parse_cursor(subscribed.at).seq) == ("reconcile", 3)
+        assert isinstance(messages[-1], CaughtUp)
+
+
 async def test_a_feed_that_lags_below_the_floor_ends_and_comes_back() -> None:
     async with engine(tail_bytes_max=10) as hub:
         await commit(hub, "a", "b")
