@@ -103,7 +103,7 @@ class Network:
 
     def changes(self) -> list[Change]:
         """Return the log."""
-        return [msgspec.json.decode(row.text, type=Change) for row in self.storage._logs[STORE].rows]
+        return [msgspec.json.decode(row.text, type=Change) for row in self.storage._logs[STORE].rows.values()]
 
     def contents(self) -> dict[str, tuple[int, str]]:
         """Return seq and text of every record that lives on the server."""
@@ -111,7 +111,7 @@ class Network:
         return {
             change.key: (change.seq, bytes(change.value).decode())
             for change in self.changes()
-            if isinstance(change.value, msgspec.Raw) and log.get(change.key) is not None
+            if isinstance(change.value, msgspec.Raw) and log.get(change.key, None) is not None
         }
 
     @property
