@@ -150,7 +150,10 @@ class Write(_Request, tag="WRITE", frozen=True):
 
 
 class Subscribe(_Request, tag="SUBSCRIBE", frozen=True):
-    """Follow a store: `after` is a cursor, `start` or `now`; `known` the lineage of the last SUBSCRIBED."""
+    """Follow a store: `after` is a cursor, `start` or `now`; `known` the lineage of the last SUBSCRIBED.
+
+    With `reconcile` the client is told what lives, though its cursor may be valid.
+    """
 
     id: RequestId
     store: str
@@ -158,6 +161,7 @@ class Subscribe(_Request, tag="SUBSCRIBE", frozen=True):
     known: str | None = None
     store_id: str | None = None
     filter: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    reconcile: bool = False
 
 
 class Unsubscribe(_Request, tag="UNSUBSCRIBE", frozen=True):

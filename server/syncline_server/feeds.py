@@ -306,7 +306,7 @@ class Feeds:
         else it may be is for `open_subscription`.
         """
         followed = self._stores.get(request.store)
-        if followed is None or needs_indexes(granted, wanted):
+        if followed is None or request.reconcile or needs_indexes(granted, wanted):
             return None
         view = narrowed(granted, wanted)
         feed = followed.whole if view == FULL else followed.parts.get(view)
@@ -341,16 +341,24 @@ class Feeds:
             raise StoreMismatch(request.store)
         # Who was just told that his write is stored finds it in what he subscribes to now.
         await feed.settled()
-        return await self.resume(feed, request.after, request.known, bitmaps=bitmaps)
+        return await self.resume(feed, request.after, request.known, bitmaps=bitmaps, reconcile=request.reconcile)
 
     async def resume(
-        self, feed: Feed, after: str, known: str | None, *, lists: bool = True, bitmaps: bool = False
+        self,
+        feed: Feed,
+        after: str,
+        known: str | None,
+        *,
+        lists: bool = True,
+        bitmaps: bool = False,
+        reconcile: bool = False,
     ) -> Opening:
         """Decide how a reader of `feed` with this cursor goes on. Raises as `open_subscription`.
 
         Args:
             lists: whether it is worked out what lives, if the reader has to be told.
             bitmaps: whether that may be told in bitmaps.
+            reconcile: the reader holds something else than it should, and wants to be told although it may go on.
         """
         if after == START:
             return Opening(feed, "resume", Seq(0), feed.published.seq)
@@ -368,6 +376,8 @@ class Feeds:
             decision = decide_resume(info.head.lineage, info.head.seq, position, lineage, view, tail.floor)
             if isinstance(decision, Rewind) and position.incarnation == info.head.lineage.current.incarnation:
                 await self._distrust(feed.store)
+        if reconcile and isinstance(decision, Resume):
+            decision = Reconcile(decision.at)
         return await self._opening(feed, decision, lists=lists, bitmaps=bitmaps)
 
     async def _opening(self, feed: Feed, decision: Resumption, *, lists: bool, bitmaps: bool) -> Opening:

@@ -280,4 +280,6 @@ class FakeServer:
             return "snapshot", Seq(0), None
         if isinstance(verdict, Reconcile):
             return "reconcile", verdict.at, None
+        if request.reconcile and verdict.at:
+            return "reconcile", verdict.at, None
         return "resume", verdict.at, None

@@ -77,6 +77,10 @@ class Standing(Protocol):
         """The saved cursor."""
 
     @property
+    def is_to_be_mended(self) -> bool:
+        """Whether what is held is not what the server has, so that it has to say what lives."""
+
+    @property
     def lineage(self) -> str | None:
         """The history that the cursor belongs to."""
 
@@ -133,7 +137,9 @@ class ReplicaFeed(Follower):
         self.phase = Phase.ASKED
         cursor = self._asked_after = self._standing.cursor
         known = None if cursor == START else self._standing.lineage
-        return messages.Subscribe(request_id, self.store, cursor, known, filter=self._filter)
+        return messages.Subscribe(
+            request_id, self.store, cursor, known, filter=self._filter, reconcile=self._standing.is_to_be_mended
+        )
 
     def next_fetch(self) -> str | None:
         return None if self.items or not self._standing.is_settled else self._standing.next_fetch()

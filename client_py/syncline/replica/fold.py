@@ -151,7 +151,7 @@ class FeedFold:
     def _start_over(self, message: messages.Subscribed, result: Result) -> Folded:
         self.stage = Stage.CATCHING_UP
         step = self._new_generation()
-        place = msgspec.structs.replace(self._met(message), built=step.generation, restarted="snapshot")
+        place = msgspec.structs.replace(self._met(message), built=step.generation, restarted="snapshot", mending=None)
         return Folded(result, (step, self._move(place)))
 
     def _new_generation(self) -> StartOver:
@@ -186,7 +186,17 @@ class FeedFold:
         )
         self._live, self._opened, self.stage = [], None, Stage.CATCHING_UP
         return Folded(
-            Result.REWOUND, (branch, self._move(msgspec.structs.replace(self._met(opened), built=branch.generation)))
+            Result.REWOUND,
+            (
+                branch,
+                self._move(
+                    msgspec.structs.replace(
+                        self._met(opened),
+                        built=branch.generation,
+                        mending=None if self.place.mending is None else "listed",
+                    )
+                ),
+            ),
         )
 
     # --- changes ---
@@ -242,7 +252,7 @@ class FeedFold:
             self._caught_up = message
             return Folded(Result.FETCHES)
         self._caught_up = None
-        return self._show() if self._is_equal(message, tally) else self.contradicted()
+        return self._show() if self._is_equal(message, tally) else self._mend()
 
     def settle(self, tally: Tally) -> Folded:
         """Show what was built, if CAUGHT_UP has come and nothing is missing any more after a FILL.
@@ -267,13 +277,27 @@ class FeedFold:
         self.stage = Stage.LIVE
         show = Show(self.place.built, None if self.shows_built else self.place.shown)
         switched, restarted = not self.shows_built, self.place.restarted
-        place = msgspec.structs.replace(self.place, shown=self.place.built, horizon=self.seq, restarted=None)
+        place = msgspec.structs.replace(
+            self.place, shown=self.place.built, horizon=self.seq, restarted=None, mending=None
+        )
         return Folded(Result.CAUGHT_UP, (show, self._move(place)), switched, restarted)
 
+    def _mend(self) -> Folded:
+        """Ask what lives, since what is held is not what the server has (PROTOCOL 7.4.4); if that was done, begin anew.
+
+        A generation that is being read from the start is read again: it holds nothing that was right before.
+        """
+        if self.place.mending is not None or self.place.restarted is not None or self.seq == 0:
+            return self.contradicted()
+        self.stage = Stage.IDLE
+        return Folded(Result.MISMATCH, (self._move(msgspec.structs.replace(self.place, mending="asks")),))
+
     def contradicted(self) -> Folded:
-        """Begin anew, since what is held is not what the server has (PROTOCOL 7.4.4). The feed has to be reopened."""
+        """Begin anew, since what came contradicts what is held. The feed has to be reopened."""
         step = self._new_generation()
-        place = msgspec.structs.replace(self.place, built=step.generation, cursor=START, restarted="repair")
+        place = msgspec.structs.replace(
+            self.place, built=step.generation, cursor=START, restarted="repair", mending=None
+        )
         self.stage = Stage.IDLE
         return Folded(Result.MISMATCH, (step, self._move(place)))
 

@@ -198,6 +198,10 @@ class Keeper:
     def lineage(self) -> str | None:
         return self.fold.place.lineage
 
+    @property
+    def is_to_be_mended(self) -> bool:
+        return self.fold.place.mending == "asks"
+
     def next_fetch(self) -> str | None:
         return self.fold.next_fetch(self._desk.tally)
 

@@ -48,6 +48,8 @@ class Place(msgspec.Struct, frozen=True):
         horizon: the seq up to which it can be seen.
         restarted: why the built generation was begun from nothing, until it is shown: the server had none of our
             history, or what we held was not what it has.
+        mending: what was held was not what the server has. The next SUBSCRIBE asks what lives, or that was listed since,
+            and CAUGHT_UP has to prove that it is right now; otherwise everything is read anew.
     """
 
     store_id: str | None = None
@@ -57,6 +59,7 @@ class Place(msgspec.Struct, frozen=True):
     shown: Generation = 1
     horizon: Seq = Seq(0)
     restarted: Literal["snapshot", "repair"] | None = None
+    mending: Literal["asks", "listed"] | None = None
 
 
 class Tally(msgspec.Struct, frozen=True):

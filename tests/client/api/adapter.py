@@ -24,6 +24,7 @@ TWINS: dict[type[Any], type[Any]] = {
     syncline.sync.Client: syncline.Client,
     syncline.sync.Collection: syncline.Collection,
     syncline.sync.Document: syncline.Document,
+    syncline.sync.Found: syncline.Found,
     syncline.sync.Grants: syncline.Grants,
     syncline.sync.Groups: syncline.Groups,
     syncline.sync.Invitations: syncline.Invitations,

@@ -7,7 +7,7 @@ the protocol leaves it a choice (how far a batch reaches, what a catch-up leaves
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from syncline_protocol.cursor import START, Lineage, Resume, Rewind, Seq, decide_resume, parse_cursor
+from syncline_protocol.cursor import START, Lineage, Reconcile, Resume, Rewind, Seq, decide_resume, parse_cursor
 from syncline_protocol.digest import digest_term, digest_text
 from syncline_protocol.ranges import format_ranges, parse_ranges
 from tests.client.replica.paper import Message
@@ -66,6 +66,7 @@ class ModelServer:
     Attributes:
         log: what is committed, in order.
         states: every state that the store was in after a transaction, in any of its histories, as keys with seqs.
+        floor: the tombstone floor.
         answers: results that were decided and not given yet.
     """
 
@@ -73,6 +74,7 @@ class ModelServer:
         self.choose = choose
         self.note = note
         self.log: list[Line] = []
+        self.floor = 0
         self.lineage = Lineage.parse("i0@0")
         self.store_id = "s0"
         self.states: set[frozenset[tuple[str, int]]] = {frozenset()}
@@ -112,15 +114,23 @@ class ModelServer:
         while upto and not self.log[upto - 1].ends:
             upto -= 1
         del self.log[upto:]
+        self.floor = min(self.floor, upto)
         self.lineage = Lineage(tuple([entry for entry in self.lineage.entries if entry.first_seq <= upto]))
         self._must_mint = True
         self.note("restored")
         self.hang_up()
 
+    def forget(self, upto: int) -> None:
+        """Clean DELETEs away: who is below learns what lives. Who is connected is cut off, as a lagging feed is ended."""
+        while upto and not self.log[upto - 1].ends:
+            upto -= 1
+        self.floor = max(self.floor, upto)
+        self.hang_up()
+
     def begin_anew(self, upto: int) -> None:
         """Be a server that somebody filled with what lived once, under seqs of its own: no history in common."""
         records = list(self.live(upto).values())
-        self.log, self._must_mint = [], False
+        self.log, self.floor, self._must_mint = [], 0, False
         self.lineage = Lineage.parse(f"{self._name()}@0")
         for line in records:
             self.commit((line.key, line.text))
@@ -128,7 +138,7 @@ class ModelServer:
 
     def replace(self) -> None:
         """Drop the store and make it anew."""
-        self.log, self._must_mint = [], False
+        self.log, self.floor, self._must_mint = [], 0, False
         name = self._name()
         self.store_id, self.lineage = f"s{name}", Lineage.parse(f"{name}@0")
         self.hang_up()
@@ -165,16 +175,20 @@ class ModelServer:
         known = Lineage.parse(request["known"]) if "known" in request else None
         answer: Message = {"how": "resume", "at": self.lineage.cursor(Seq(0))}
         if after != START:
-            match decide_resume(self.lineage, head, parse_cursor(after), known):
+            match decide_resume(self.lineage, head, parse_cursor(after), known, floor=Seq(self.floor)):
+                case Resume(at) if request.get("reconcile") and at:
+                    answer = {"how": "reconcile", "at": after}
                 case Resume():
                     answer["at"] = after
+                case Reconcile(at):
+                    answer = {"how": "reconcile", "at": self.lineage.cursor(at)}
                 case Rewind(keep_to):
                     answer = {"how": "rewind", "keep_to": keep_to, "at": self.lineage.cursor(keep_to)}
                 case _:
                     answer["how"] = "snapshot"
         self.note(answer["how"])
         position = parse_cursor(answer["at"]).seq
-        self.feed = _Feed(request["id"], position, answer["how"] == "rewind")
+        self.feed = _Feed(request["id"], position, answer["how"] in ("rewind", "reconcile"))
         about = {"head": self.lineage.cursor(head), "lineage": self.lineage.to_text(), "store_id": self.store_id}
         return [{"type": "SUBSCRIBED", "id": request["id"], "feed": "f1", **answer, **about}]
 

@@ -152,6 +152,8 @@ def saved_by(steps: tuple[Step, ...], before: Place, after: Place) -> set[str]:
         words.add("start" if after.cursor == START else "cursor")
     if before.horizon != after.horizon:
         words.add("horizon")
+    if after.mending == "asks" != before.mending:
+        words.add("mend")
     return words
 
 

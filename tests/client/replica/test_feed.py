@@ -22,6 +22,7 @@ class Standing:
     is_settled = True
     cursor = "a:0"
     lineage: str | None = "a@0"
+    is_to_be_mended = False
 
     def next_fetch(self) -> str | None:
         return "3-4"

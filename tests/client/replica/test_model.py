@@ -20,7 +20,9 @@ SEEDS = int(os.environ.get("SYNCLINE_SEEDS", "30"))
 STEPS = 150
 
 #: What happens, each as often as it stands here.
-_USUAL = ["deliver"] * 30 + ["ours"] * 5 + ["theirs"] * 8 + ["cut", "cut", "restart", "behind", "end", "restore"]
+_USUAL = (
+    ["deliver"] * 30 + ["ours"] * 5 + ["theirs"] * 8 + ["cut", "cut", "restart", "behind", "end", "restore", "forget"]
+)
 _UNUSUAL = [*_USUAL, "begin_anew", "replace"]
 
 #: More messages than any of these runs needs to come to rest.
@@ -28,7 +30,7 @@ _MESSAGES_MAX = 500
 
 #: Everything that has to happen in some run, or it proves nothing.
 _WITNESSED = {
-    *("resume", "rewind", "snapshot", "FETCH", "UNSUBSCRIBE", "BEHIND", "left out", "restored"),
+    *("resume", "rewind", "reconcile", "snapshot", "FETCH", "UNSUBSCRIBE", "BEHIND", "left out", "restored"),
     *("synced", "rejected", "pending", "returned", "store_replaced"),
 }
 
