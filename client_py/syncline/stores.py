@@ -5,6 +5,9 @@ from collections.abc import Callable
 
 import msgspec
 
+from syncline_protocol.index import IndexKind
+
+from .find import Index
 from .http import HttpApi, StoreInfo
 from .upkeep import CleanUp, Estimate, StoreSettings, StoreStats, Upkeep
 
@@ -22,8 +25,12 @@ class _Compacted(msgspec.Struct):
     estimate: Estimate | None = None
 
 
+class _Indexes(msgspec.Struct):
+    indexes: tuple[Index, ...]
+
+
 class Stores:
-    """Create, drop and list stores, say how they are kept, and clean them up."""
+    """Create, drop and list stores, say how they are kept and what is indexed, and clean them up."""
 
     def __init__(self, http: HttpApi) -> None:
         self._http = http
@@ -83,6 +90,49 @@ class Stores:
             await asyncio.sleep(_LOOK_S)
             upkeep = (await self.stats(name)).upkeep
         return CleanUp() if upkeep is None or upkeep.last is None else upkeep.last
+
+    async def indexes(self, name: str) -> "list[Index]":
+        """Return the indexes of a store, in the order of their names. Raises as `drop`."""
+        return list((await self._http.request("GET", "stores", name, "indexes", kind=_Indexes)).indexes)
+
+    async def declare_index(
+        self,
+        name: str,
+        index: str,
+        path: str,
+        kind: IndexKind = "equality",
+        progress: Callable[[Index], None] | None = None,
+    ) -> Index:
+        """Declare an index, unless it is there, and wait until it can be asked. Returns it.
+
+        Args:
+            name: the name of the store.
+            index: the name of the index.
+            path: what is indexed: a JSON Pointer into the value, as "/author/name"; empty for the value itself.
+            kind: `equality`; `range`, which is also asked for ranges, prefixes and order; or `multi`, in which each
+                element of an array is found.
+            progress: is told, some times a second, how far it is.
+
+        Raises:
+            RequestRefused: there is another index of this name, the path makes no sense, or the store is not ours to
+                say so.
+        """
+        body = {"path": path, "kind": kind}
+        found = await self._http.request("PUT", "stores", name, "indexes", index, kind=Index, body=body)
+        while found.state != "ready":
+            if progress is not None:
+                progress(found)
+            await asyncio.sleep(_LOOK_S)
+            found = await self._http.request("GET", "stores", name, "indexes", index, kind=Index)
+        return found
+
+    async def drop_index(self, name: str, index: str) -> Index:
+        """Drop an index; the records stay. Returns what it was.
+
+        Raises:
+            RequestRefused: there is no such store or index, or the store is not ours to say so.
+        """
+        return await self._http.request("DELETE", "stores", name, "indexes", index, kind=Index)
 
     async def list(self) -> list[StoreInfo]:
         """Return every store."""

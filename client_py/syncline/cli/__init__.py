@@ -13,8 +13,10 @@ from .compact import compact
 from .diff import diff
 from .doctor import doctor
 from .dump import dump
+from .find import find, follow
 from .frame import EXIT_CODES
 from .group import CommandGroup
+from .indexes import indexes
 from .load import load
 from .login import accept, login, logout, password, setup, whoami
 from .outbox import outbox
@@ -41,7 +43,7 @@ def main(server: Server) -> None:
     """
 
 
-_RECORDS = (add, compact, delete, diff, dump, get, load, outbox, stores, tail)
+_RECORDS = (add, compact, delete, diff, dump, find, follow, get, indexes, load, outbox, stores, tail)
 _ACCOUNTS = (accept, audit, grants, groups, invite, login, logout, password, setup, tokens, users, whoami)
 
 for _command in (*_RECORDS, *_ACCOUNTS, backup, doctor):

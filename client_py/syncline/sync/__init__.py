@@ -16,7 +16,7 @@ from .accounts import Accounts, Grants, Groups, Invitations, Tokens, Users
 from .client import Client, connect
 from .collection import Collection, DocumentsView
 from .document import Document, ref
-from .records import Diff, Records
+from .records import Diff, Found, Records
 from .replica import Replica
 from .statuses import Statuses
 from .stores import Stores
@@ -31,6 +31,7 @@ __all__ = [
     "Diff",
     "Document",
     "DocumentsView",
+    "Found",
     "Grants",
     "Groups",
     "Invitations",

@@ -2,7 +2,7 @@
 
 from typing import TypeVar
 
-from syncline import past, record
+from syncline import find, past, record
 from syncline.past import Difference
 from syncline.record import Record
 from syncline_protocol.cursor import Cursor
@@ -10,7 +10,7 @@ from syncline_protocol.cursor import Cursor
 from .loop_thread import LoopThread
 from .pages import Pages
 
-__all__ = ["Diff", "Records"]
+__all__ = ["Diff", "Found", "Records"]
 
 T = TypeVar("T", Record, Difference)
 
@@ -62,3 +62,30 @@ class Diff(_Walk[Difference]):
 
     def __init__(self, thread: LoopThread, inner: past.Diff) -> None:
         super().__init__(thread, inner)
+
+
+class Found(Pages[Record]):
+    """Records in the order of an index, or of their keys; made by `Client.find` and `Client.referrers`.
+
+    It holds nothing open, so it may be left at any time.
+    """
+
+    def __init__(self, thread: LoopThread, inner: find.Found) -> None:
+        super().__init__(thread, None)
+        self._inner = inner
+
+    def cursor(self) -> Cursor:
+        """Return the position of the first page: a subscription with the same filter goes on from there."""
+        return self._thread.run(self._inner.cursor())
+
+    def page(self) -> list[Record]:
+        """Return what comes next, as many records as the server sends at once; none at the end."""
+        return self._thread.run(self._turn_over())
+
+    async def _turn_over(self) -> list[Record]:
+        kept = list(self._page)
+        self._page.clear()
+        return kept or await self._inner.page()
+
+    async def _fetch(self) -> list[Record]:
+        return await self._inner.page()

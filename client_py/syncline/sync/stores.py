@@ -3,8 +3,10 @@
 from collections.abc import Callable
 
 from syncline import stores
+from syncline.find import Index
 from syncline.http import StoreInfo
 from syncline.upkeep import CleanUp, Estimate, StoreSettings, StoreStats
+from syncline_protocol.index import IndexKind
 
 from .loop_thread import LoopThread
 
@@ -64,6 +66,32 @@ class Stores:
             progress: is told, some times a second, how far it is; in the client's thread.
         """
         return self._thread.run(self._inner.compact(name, progress))
+
+    def indexes(self, name: str) -> "list[Index]":
+        """Return the indexes of a store, in the order of their names. Raises as `drop`."""
+        return self._thread.run(self._inner.indexes(name))
+
+    def declare_index(
+        self,
+        name: str,
+        index: str,
+        path: str,
+        kind: IndexKind = "equality",
+        progress: Callable[[Index], None] | None = None,
+    ) -> Index:
+        """Declare an index, unless it is there, and wait until it can be asked. Returns it.
+
+        Arguments and errors are those of `syncline.Stores.declare_index`; `progress` is called in the client's thread.
+        """
+        return self._thread.run(self._inner.declare_index(name, index, path, kind, progress))
+
+    def drop_index(self, name: str, index: str) -> Index:
+        """Drop an index; the records stay. Returns what it was.
+
+        Raises:
+            RequestRefused: there is no such store or index, or the store is not ours to say so.
+        """
+        return self._thread.run(self._inner.drop_index(name, index))
 
     def list(self) -> list[StoreInfo]:
         """Return every store."""
