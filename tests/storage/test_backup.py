@@ -98,9 +98,11 @@ async def test_a_copy_that_is_cancelled_leaves_nothing(storage: SqliteStorage, t
     folder = tmp_path / "copies"
     folder.mkdir()
     loop, has_begun = asyncio.get_running_loop(), asyncio.Event()
-    copying = asyncio.create_task(
-        storage.backup(str(folder / "copy.db"), lambda done, total: loop.call_soon_threadsafe(has_begun.set) and None)
-    )
+
+    def progress(done: int, total: int) -> None:
+        loop.call_soon_threadsafe(has_begun.set)
+
+    copying = asyncio.create_task(storage.backup(str(folder / "copy.db"), progress))
     await has_begun.wait()
     copying.cancel()
     with pytest.raises(asyncio.CancelledError):
