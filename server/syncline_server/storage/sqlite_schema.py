@@ -1,6 +1,6 @@
 """The file format: which tables there are, how a file is recognised, how a connection is set up.
 
-    meta(name, value)                            format version of the file, and how far a migration has come
+    meta(name, value)                            format version of the file; how far a migration or a sweep has come
     stores(id, name, store_id, created_ms, …)    one row for each store: the head of its log, floors, sizes, settings
     lineage(store, incarnation, first_seq)
     indexes(id, store, uid, name, path, kind, …) one row for each index of a store
@@ -29,6 +29,7 @@ from syncline_protocol.cursor import Entry, Lineage, Seq
 from syncline_protocol.index import IndexKind, IndexSpec
 
 from .base import Floors, Head, IndexInfo, Sizes, StorageUnavailable, StoreInfo, StoreSettings
+from .sqlite_compaction import sweep_note
 from .sqlite_migration import migrate
 
 __all__ = [
@@ -213,6 +214,7 @@ def drop_store(connection: sqlite3.Connection, store: int) -> None:
     connection.executemany("INSERT INTO garbage VALUES (?)", [(table,) for table in tables])
     connection.execute("DELETE FROM indexes WHERE store = ?", (store,))
     connection.execute("DELETE FROM lineage WHERE store = ?", (store,))
+    connection.execute("DELETE FROM meta WHERE name = ?", (sweep_note(store),))
     connection.execute("DELETE FROM stores WHERE id = ?", (store,))
 
 

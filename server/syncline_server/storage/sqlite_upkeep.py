@@ -11,8 +11,9 @@ import msgspec
 from syncline_protocol.index import IndexSpec
 
 from .base import Compacted, Horizon, IndexInfo, IndexTaken, StoreInfo, StoreSettings
-from .sqlite_compaction import compact_step, reclaim_step
+from .sqlite_compaction import CompactionStep, Sweep
 from .sqlite_index import build_step, declare, drop, new_index
+from .sqlite_space import reclaim_step
 from .sqlite_writer import SqliteWriter, StoreState
 
 __all__ = ["Upkeep"]
@@ -85,9 +86,18 @@ class Upkeep:
 
     def compact(self, store: str, horizon: Horizon, budget_s: float) -> Compacted:
         """Carry out `Storage.compact`."""
-        return self._writer.change(
-            store, lambda state: compact_step(self._connection, state.id, state.info, horizon, budget_s)
-        )
+        sweeps = self._writer.sweeps
+
+        def work(state: StoreState) -> tuple[tuple[Compacted, int, Sweep | None], StoreInfo]:
+            # It is put back only when the step is committed: after a failure the file says what is under way.
+            step = CompactionStep(self._connection, state.id, state.info, horizon, sweeps.pop(state.id, None))
+            done = step.carry_out(budget_s)
+            return (done, state.id, step.sweep), step.info
+
+        done, id_, sweep = self._writer.change(store, work)
+        if sweep is not None:
+            sweeps[id_] = sweep
+        return done
 
     def reclaim(self, budget_s: float) -> int:
         """Carry out `Storage.reclaim`."""

@@ -35,6 +35,7 @@ from .base import (
     Usage,
 )
 from .decide import UsedKey
+from .sqlite_compaction import Sweep
 from .sqlite_gone import mark_gone
 from .sqlite_index import NO_TABLES, IndexTables, packed_terms, settle_deletes, write_terms
 from .sqlite_rows import write_rows
@@ -82,6 +83,8 @@ class SqliteWriter:
         self._fault = fault
         self._file = _identity(path)
         self.failure = ""
+        #: By the id of the store, what clean-up is about to drop.
+        self.sweeps: dict[int, Sweep] = {}
         self.stores = {
             info.name: StoreState(store, info, True, IndexTables.read(connection, store, info))
             for store, info in read_stores(connection)
