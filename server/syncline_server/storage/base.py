@@ -162,9 +162,10 @@ class Storage(Protocol):
         """Read a piece of the log above `after`, at most to `upto`, in one consistent view.
 
         Left out are ADDs that are dead at `upto` or whose value is gone, and DELETEs whose ADD is above `deletes_to`,
-        which is `after` unless a lower one is given (0: no DELETEs). With `selectors` only what one of them selects is there, a
-        DELETE if it selects the record that died. The piece ends with a transaction, after about `BATCH_BYTES_TARGET`
-        of text or 1,000 rows that were looked at. `upto` is the end of a transaction and not above the head.
+        which is `after` unless a lower one is given (0: no DELETEs). With `selectors` only what one of them selects is
+        there, a DELETE if it selects the record that died. The piece ends with a transaction, after about
+        `BATCH_BYTES_TARGET` of text or so many rows that were looked at that nobody waits long. `upto` is the end of a
+        transaction and not above the head.
 
         A caller that stands below `Chunk.floor` may be missing DELETEs.
 
