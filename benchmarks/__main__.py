@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .access import access
+from .backup import backup
 from .bench import Bench, Benchmark
 from .catchup import catchup
 from .client_kills import client_kills
@@ -20,6 +21,7 @@ from .commit import commit
 from .compaction import compaction
 from .connections import memory, storm
 from .fanout import fanout, latency
+from .filters import filters
 from .indexes import indexes
 from .kills import kills
 from .live_set import live_set
@@ -40,8 +42,10 @@ BENCHMARKS: dict[str, Benchmark] = {
     "storm": storm,
     "replica": replica,
     "access": access,
+    "filters": filters,
     "indexes": indexes,
     "compaction": compaction,
+    "backup": backup,
     "live-set": live_set,
     "kills": kills,
     "client-kills": client_kills,
