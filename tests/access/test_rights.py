@@ -5,16 +5,19 @@ What a write may do is not asked of the rights but of what becomes of it: guarde
 
 from collections.abc import Sequence
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from syncline_protocol.cursor import Seq
+from syncline_protocol.index import IndexSpec, encode_term
 from syncline_protocol.messages import OpResult
 from syncline_protocol.transaction import Op, Transaction, hash_value
-from syncline_server.access.grant import Grant, GrantLimits
+from syncline_server.access.grant import Grant, GrantLimits, ReadWhere, Role
 from syncline_server.access.principal import ANONYMOUS, Principal
 from syncline_server.access.rights import OPEN_RIGHTS, Rights, rights_of
 from syncline_server.storage.decide import UsedKey, decide
+from syncline_server.storage.values import IndexInfo
 
 from .cases import KEYS, STORES, grants, may_add, may_delete, principals, sees, unhurried, uses
 
@@ -215,3 +218,43 @@ def test_a_mailbox_takes_what_its_giver_does_not_see_and_gives_nothing_back() ->
     for key, kind in (("a/1", "delete"), ("b/1", "add"), ("b/1", "delete"), ("c", "add"), ("c", "delete")):
         assert results(rights, [(key, kind, "ada")], atomic=False)[0].status == "denied"
     assert results(rights, [("a/1", "add", None)], atomic=False)[0].status != "denied"
+
+
+# --- what is seen by an index ---
+
+
+def _reader(limits: GrantLimits, role: Role = "reader") -> Grant:
+    return Grant("g_1", "user:ada", "notes", role, None, 1, limits)
+
+
+def test_a_reader_by_an_index_sees_what_it_finds_and_nothing_before_it_is_there() -> None:
+    ada = Principal("ada", "user")
+    view = rights_of(ada, "notes", [_reader(GrantLimits(read_where=ReadWhere("room", "r1")))]).view
+    assert view is not None
+    ready = IndexInfo("u1", IndexSpec("room", "/room"), "ready", Seq(0), 1)
+    terms = {"u1": (encode_term("r1"),)}
+    assert view.resolved([ready]).shows("k", terms)
+    assert not view.resolved([ready]).shows("k", {"u1": (encode_term("r2"),)})
+    assert not view.resolved([msgspec.structs.replace(ready, state="building")]).shows("k", terms)
+    assert not view.resolved([]).shows("k", terms)
+
+
+def test_grants_by_an_index_and_by_a_prefix_are_alternatives() -> None:
+    ada = Principal("ada", "user")
+    granted = [
+        _reader(GrantLimits(read_where=ReadWhere("room", "r1"), read_prefix="a/")),
+        _reader(GrantLimits(read_prefix="b/")),
+    ]
+    view = rights_of(ada, "notes", granted).view
+    assert view is not None
+    view = view.resolved([IndexInfo("u1", IndexSpec("room", "/room"), "ready", Seq(0), 1)])
+    terms = {"u1": (encode_term("r1"),)}
+    assert [view.shows(key, terms) for key in ("a/1", "b/1", "c")] == [True, True, False]
+    assert [view.shows(key) for key in ("a/1", "b/1", "c")] == [False, True, False]
+
+
+def test_who_sees_by_an_index_writes_nothing_whatever_his_role() -> None:
+    rights = rights_of(
+        Principal("ada", "user"), "notes", [_reader(GrantLimits(read_where=ReadWhere("room", "r1")), "writer")]
+    )
+    assert not rights.may_write

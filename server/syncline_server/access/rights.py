@@ -11,12 +11,13 @@ from typing import TypeVar
 
 import msgspec
 
+from syncline_protocol.index import encode_term
 from syncline_protocol.messages import OpResult
 from syncline_protocol.transaction import Op, Quota, Transaction
 
 from .grant import Grant, GrantLimits, Role, covers
 from .principal import Principal
-from .view import FULL, View
+from .view import FULL, View, Where
 
 __all__ = ["NO_RIGHTS", "OPEN_RIGHTS", "Rights", "rights_of"]
 
@@ -133,8 +134,13 @@ def rights_of(principal: Principal, store: str, grants: Sequence[Grant]) -> Righ
     writing = [grant.limits for grant in grants if _may_write(principal, grant)]
     return Rights(
         View.of(
-            [grant.limits.read_prefix or "" for grant in grants],
+            [grant.limits.read_prefix or "" for grant in grants if grant.limits.read_where is None],
             shows_authors=any(grant.authors for grant in grants),
+            wheres=[
+                Where(grant.limits.read_prefix or "", where.index, encode_term(where.eq))
+                for grant in grants
+                if (where := grant.limits.read_where) is not None
+            ],
         ),
         principal.name,
         tuple([_without_bounds(limits) for limits in writing]),
@@ -148,6 +154,9 @@ def _may_write(principal: Principal, grant: Grant) -> bool:
     if grant.role == "reader" or "write" not in principal.scopes:
         return False
     limits = grant.limits
+    if limits.read_where is not None:
+        # The answers to writes tell what is there, also of records that the index does not find so.
+        return False
     counts = limits.own_only or limits.records_max is not None or limits.bytes_max is not None
     # What counts by author has no meaning for those without a name, and must not be got rid of by logging out.
     return principal.name is not None or not counts

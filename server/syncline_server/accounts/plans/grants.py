@@ -73,9 +73,11 @@ def make_room(registry: Registry, store: str) -> None:
 
 
 def check_role(role: str, limits: GrantLimits) -> None:
-    """Refuse limits for an owner: he could grant himself the same without them."""
+    """Refuse limits for an owner, who could grant himself the same without them, and what a writer cannot have."""
     if role == "owner" and limits != GrantLimits():
         raise AccountError("account_invalid", "an owner has no limits", hint="grant the role writer with these limits")
+    if role != "reader" and limits.read_where is not None:
+        raise AccountError("account_invalid", "read_where is for readers only", hint="grant the role reader with it")
 
 
 def _exists(registry: Registry, kind: str, name: str) -> bool:
