@@ -27,7 +27,6 @@ FRAME_CODES = {
     "already_subscribed",
     "not_subscribed",
     "too_many_subscriptions",
-    "filter_invalid",
 }
 
 
