@@ -84,7 +84,7 @@ class Records(Protocol):
     def check_key(self, key: str) -> None:
         """Raise if the replica could never show this key."""
 
-    def follow(self, watch: Watch[Any]) -> None:
+    def attend(self, watch: Watch[Any]) -> None:
         """Tell a watch what is touched."""
 
 
@@ -151,7 +151,7 @@ class Collection(Generic[T]):
     ) -> "Watch[DocumentsView[T]]":
         """Return an iterator over what fits: a first view, then one after each change, never half a transaction."""
         watch = Watch(DocumentsQuery(self, where, order_by, reverse=reverse))
-        self._records.follow(watch)
+        self._records.attend(watch)
         return watch
 
     # --- changing ---

@@ -415,12 +415,7 @@ def judge(entry: Entry, result: Written, *, was_sent_before: bool) -> tuple[Verd
     if result.code in _STORE_CODES:
         return Verdict.HELD, entry
     if entry.returned and "exists" in statuses and _IS_PARTLY_BACK.issuperset(statuses):
-        left = tuple([op for op, status in zip(entry.ops, statuses, strict=True) if status != "exists"])
-        if left and all(op.text is None for op in left):
-            # What it means is there. What it replaced only has to be gone, whoever sees to that.
-            return Verdict.PARTED, msgspec.structs.replace(entry, ops=left, refusal=None, edits=(), atomic=False)
-        if left and not entry.edits:
-            return Verdict.PARTED, msgspec.structs.replace(entry, ops=left, refusal=None)
+        return _parted(entry, statuses)
     refusal = Refusal(result.status, statuses, result.code, _reason_of(result), result.head)
     if "denied" in statuses and was_sent_before:
         return Verdict.UNKNOWN, msgspec.structs.replace(entry, refusal=refusal)
@@ -432,6 +427,19 @@ def judge(entry: Entry, result: Written, *, was_sent_before: bool) -> tuple[Verd
         if entry.edits:
             return Verdict.REBASES, msgspec.structs.replace(entry, refusal=refusal)
     return Verdict.REJECTED, entry.with_state(SyncState.REJECTED, refusal=refusal)
+
+
+def _parted(entry: Entry, statuses: tuple[str, ...]) -> tuple[Verdict, Entry]:
+    """Return what is left to do of an entry, of which others have put back what `exists`."""
+    left = tuple([op for op, status in zip(entry.ops, statuses, strict=True) if status != "exists"])
+    if not left:
+        return Verdict.ACKED, entry.with_state(SyncState.ACKED, at=None, seqs=(), refusal=None)
+    if all(op.text is None for op in left):
+        # What it means is there. What it replaced only has to be gone, whoever sees to that.
+        return Verdict.PARTED, msgspec.structs.replace(entry, ops=left, refusal=None, edits=(), atomic=False)
+    keys = {op.key for op in left}
+    edits = tuple([edit for edit in entry.edits if edit.key in keys])
+    return Verdict.PARTED, msgspec.structs.replace(entry, ops=left, refusal=None, edits=edits)
 
 
 def _seq_of(entry: Entry) -> int:

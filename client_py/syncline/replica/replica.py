@@ -10,7 +10,7 @@ live queries. Reads are local and immediate. Everything works without a server; 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from types import TracebackType
 from typing import Any, Literal, TypeVar, overload
 from weakref import WeakValueDictionary
@@ -27,7 +27,6 @@ from syncline.documents.rules import Rules
 from syncline.errors import ClientClosed, FlushTimeout, LocalFileError, Misuse, OutboxFull, SynclineError
 from syncline.write import Add, Delete, check_write
 from syncline_protocol import Limits
-from syncline_protocol.cursor import Seq
 from syncline_protocol.filter import Filter
 
 from .audience import Audience
@@ -37,7 +36,8 @@ from .entry import Entry, EntryId, SyncState
 from .fold import Stage
 from .keeper import Keeper, Listener
 from .message import ops_of
-from .record import LocalRecord, look, look_all
+from .reading import Reading
+from .record import LocalRecord, look_all
 from .report import Report
 from .schema import Identity
 from .session import Session
@@ -51,9 +51,6 @@ T = TypeVar("T")
 
 #: What a replica puts back after the server has lost history: every record that it holds, or what it wrote itself.
 Restores = Literal["all", "own"]
-
-#: Iterating reads so many records at once.
-_PAGE = 1000
 
 
 async def open_replica(
@@ -73,7 +70,7 @@ async def open_replica(
     return Replica(session, clock, store, database, prefix, outbox_bytes_max, create, filter, restores)
 
 
-class Replica:
+class Replica(Reading):
     """The records of a store, or of a part of it, on this machine; made by `Client.replica`.
 
     Attributes:
@@ -103,7 +100,7 @@ class Replica:
         self.path = database.path
         self.policies = Policies(self._reconsider)
         self._session = session
-        self._database = database
+        super().__init__(database)
         self._outbox_bytes_max = outbox_bytes_max
         self._create = create
         self._creating: asyncio.Task[object] | None = None
@@ -127,70 +124,6 @@ class Replica:
         self._stop_status = session.on_status(lambda _: self._stir())
         session.follow(self._keeper.feed)
         self._keeper.feed.settled()
-
-    # --- reading ---
-
-    def get(self, key: str) -> LocalRecord | None:
-        """Return the record of a key, or None. Local and immediate, as all reads are."""
-        self._require_readable()
-        shadow = self._keeper.outbox.shadow(key)
-        if shadow is not None and shadow.text is None:
-            return None
-        return look(key, self._database.get(key), shadow)
-
-    def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self.get(key) is not None
-
-    def __len__(self) -> int:
-        self._require_readable()
-        count = self._keeper.shown_count
-        for key, shadow in self._keeper.outbox.shadows():
-            is_held = self._database.has(key)
-            if shadow.text is not None and not is_held:
-                count += 1
-            elif shadow.text is None and is_held:
-                count -= 1
-        return count
-
-    def __iter__(self) -> Iterator[LocalRecord]:
-        """Iterate over the records by seq, then over those that the server does not have yet, as they were written.
-
-        A loop without `await` sees one moment. One with `await` sees each record that is there throughout once.
-        """
-        self._require_readable()
-        after = Seq(0)
-        while rows := self._database.page(after, _PAGE):
-            after = rows[-1].seq
-            yield from look_all(rows, [(row.key, s) for row in rows if (s := self._keeper.outbox.shadow(row.key))])
-            self._require_readable()
-        fresh = [(key, shadow) for key, shadow in self._keeper.outbox.shadows() if not self._database.has(key)]
-        yield from look_all((), fresh)
-
-    def find(self, predicate: Predicate | None = None, *, prefix: str = "") -> list[LocalRecord]:
-        """Return the records that fit, in the order of iteration.
-
-        Args:
-            predicate: says of a record whether it fits.
-            prefix: only records whose keys begin so are looked at, which costs what they are, not what the replica is.
-        """
-        self._require_readable()
-        if prefix:
-            rows = sorted(self._database.with_prefix(prefix), key=lambda row: row.seq)
-            records: Iterable[LocalRecord] = look_all(rows, self._keeper.outbox.shadows(prefix))
-        else:
-            records = self
-        return [record for record in records if predicate is None or predicate(record)]
-
-    def state(self, key: str) -> SyncState | None:
-        """Return how far the newest write of a key has come, also a REJECTED one; None if there is no such key."""
-        self._require_readable()
-        shadow = self._keeper.outbox.shadow(key)
-        entries = self._keeper.outbox.of_key(key)
-        if entries and entries[-1].state is SyncState.REJECTED and (not shadow or shadow.entry.id < entries[-1].id):
-            return SyncState.REJECTED
-        if shadow is not None:
-            return shadow.entry.state
-        return SyncState.SYNCED if self._database.has(key) else None
 
     # --- writing ---
 
@@ -306,14 +239,16 @@ class Replica:
 
     # --- following ---
 
-    def watch(self, predicate: Predicate | None = None, *, prefix: str = "") -> Watch[View]:
+    def watch(
+        self, predicate: Predicate | None = None, *, prefix: str = "", filter: Filter | None = None
+    ) -> Watch[View]:
         """Return an iterator over what fits: a first view, then one after each change, never half a transaction.
 
         While the reader is slow, changes are put together.
         """
         self._require_readable()
-        watch = Watch(RecordsQuery(self, predicate, prefix))
-        self.follow(watch)
+        watch = Watch(RecordsQuery(self, self.fitting(predicate, filter), prefix))
+        self.attend(watch)
         return watch
 
     def on_change(
@@ -444,7 +379,7 @@ class Replica:
     def _reconsider(self) -> None:
         self._keeper.reconsider()
 
-    def follow(self, watch: Watch[Any]) -> None:
+    def attend(self, watch: Watch[Any]) -> None:
         """Tell a watch what is touched."""
         self._require_readable()
         self._audience.watch(watch)
@@ -457,11 +392,6 @@ class Replica:
     def limits(self) -> Limits:
         """The bounds of the server, as far as they are known."""
         return self._session.limits
-
-    def written_order(self, key: str) -> tuple[bool, int, int]:
-        """Return the place of a key among those that the server does not have yet; for the watches."""
-        shadow = self._keeper.outbox.shadow(key)
-        return (False, 0, 0) if shadow is None else shadow.written_order
 
     # --- what the keeper tells ---
 
@@ -483,6 +413,7 @@ class Replica:
             write.moved(entry)
 
     def _touched(self, keys: frozenset[str] | None) -> None:
+        self._indexes.touched(keys)
         self._audience.touched(keys)
         self._stir()
 

@@ -48,8 +48,8 @@ class Place(msgspec.Struct, frozen=True):
         horizon: the seq up to which it can be seen.
         restarted: why the built generation was begun from nothing, until it is shown: the server had none of our
             history, or what we held was not what it has.
-        mending: what was held was not what the server has. The next SUBSCRIBE asks what lives, or that was listed since,
-            and CAUGHT_UP has to prove that it is right now; otherwise everything is read anew.
+        mending: what was held was not what the server has. The next SUBSCRIBE asks what lives, or that was listed
+            since, and CAUGHT_UP has to prove that it is right now; otherwise everything is read anew.
     """
 
     store_id: str | None = None

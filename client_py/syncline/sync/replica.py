@@ -20,6 +20,8 @@ from syncline.replica.report import Report
 from syncline.replica.status import ReplicaStatus
 from syncline.replica.watch import Predicate, View
 from syncline.write import Add, Delete
+from syncline_protocol.filter import Filter
+from syncline_protocol.index import IndexKind
 
 from .collection import Collection
 from .document import Document
@@ -73,15 +75,61 @@ class Replica:
         """
         return _LocalRecords(self._thread, self._thread.call(lambda: iter(self._inner)))
 
-    def find(self, predicate: Predicate | None = None, *, prefix: str = "") -> list[LocalRecord]:
-        """Return the records that fit, in the order of iteration.
+    def index(self, name: str, path: str, kind: IndexKind = "equality") -> None:
+        """Have an index over the records that are held here, kept in memory as long as the replica is open.
+
+        Args:
+            name: what `find` calls it.
+            path: a JSON Pointer into the value, as `/author/name`.
+            kind: `equality`, `range` or `multi`, as those of the server.
+        """
+        self._thread.call(lambda: self._inner.index(name, path, kind))
+
+    def find(
+        self,
+        predicate: Predicate | None = None,
+        *,
+        prefix: str = "",
+        filter: Filter | None = None,
+        order_by: str | None = None,
+        descending: bool = False,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[LocalRecord]:
+        """Return the records that fit, in the order of iteration unless another one is asked for.
 
         Args:
             predicate: says of a record whether it fits. It runs in the client's thread, which does nothing else
                 meanwhile.
             prefix: only records whose keys begin so are looked at, which costs what they are, not what the replica is.
+            filter: what a record has to have, in the words of the server's; its index was declared by `index`.
+            order_by: an index by whose terms they are ordered; a record without a term in it is left out.
+            descending: the last ones come first.
+            limit: so many at most, after `offset` of them were left out.
         """
-        return self._thread.call(lambda: self._inner.find(predicate, prefix=prefix))
+        return self._thread.call(
+            lambda: self._inner.find(
+                predicate,
+                prefix=prefix,
+                filter=filter,
+                order_by=order_by,
+                descending=descending,
+                limit=limit,
+                offset=offset,
+            )
+        )
+
+    def count(self, filter: Filter | None = None) -> int:
+        """Return how many records fit. Raises as `find`."""
+        return self._thread.call(lambda: self._inner.count(filter))
+
+    def follow(self, record: LocalRecord | str, index: str) -> list[LocalRecord]:
+        """Return the records whose keys stand in a record, or in that of a key, where the index looks."""
+        return self._thread.call(lambda: self._inner.follow(record, index))
+
+    def referrers(self, key: str, index: str) -> list[LocalRecord]:
+        """Return the records in which a key stands where the index looks. Raises as `find`."""
+        return self._thread.call(lambda: self._inner.referrers(key, index))
 
     def state(self, key: str) -> SyncState | None:
         """Return how far the newest write of a key has come, also a REJECTED one; None if there is no such key."""
@@ -174,14 +222,18 @@ class Replica:
 
     # --- following ---
 
-    def watch(self, predicate: Predicate | None = None, *, prefix: str = "") -> Watch[View]:
+    def watch(
+        self, predicate: Predicate | None = None, *, prefix: str = "", filter: Filter | None = None
+    ) -> Watch[View]:
         """Return an iterator over what fits: a first view, then one after each change, never half a transaction.
 
         While the reader is slow, changes are put together. `watch.next(timeout)` waits for a limited time.
 
         Args: as of `find`.
         """
-        return self._thread.call(lambda: Watch(self._thread, self._inner.watch(predicate, prefix=prefix), _as_it_is))
+        return self._thread.call(
+            lambda: Watch(self._thread, self._inner.watch(predicate, prefix=prefix, filter=filter), _as_it_is)
+        )
 
     def on_change(
         self, callback: Callable[[View], None], predicate: Predicate | None = None, *, prefix: str = ""
