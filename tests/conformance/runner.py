@@ -19,7 +19,7 @@ from syncline_protocol import SUBPROTOCOL
 from syncline_protocol.client import ClientSession
 from syncline_protocol.codec import decode_client_message
 from syncline_protocol.errors import LocalProtocolError, ProtocolError
-from syncline_protocol.messages import Hello, Subscribe
+from syncline_protocol.messages import Find, Hello, Subscribe
 
 from .patterns import ABSENT, Variables, explain, fill, loads
 
@@ -139,6 +139,8 @@ class _Wire:
                 message = decode_client_message(data)
                 if isinstance(message, Subscribe):
                     self.watcher.subscribe(message)
+                elif isinstance(message, Find):
+                    self.watcher.send(message)
             except (ProtocolError, LocalProtocolError):
                 pass
         await self.link.send(data)

@@ -8,7 +8,7 @@ import pytest
 from syncline_protocol.client import ClientSession
 from syncline_protocol.codec import encode
 from syncline_protocol.limits import DEFAULT_LIMITS
-from syncline_protocol.messages import Hello, Subscribe, Welcome
+from syncline_protocol.messages import Find, Hello, Subscribe, Welcome
 
 from .patterns import Variables, explain, fill, loads
 from .runner import Case, cases
@@ -31,6 +31,10 @@ class _Run:
             case "subscribe":
                 request_id = self.variables["id"] = self.client.next_id()
                 self.client.subscribe(Subscribe(request_id, argument))
+                self.client.data_to_send()
+            case "find":
+                request_id = self.variables["id"] = self.client.next_id()
+                self.client.send(Find(request_id, argument))
                 self.client.data_to_send()
             case "receive":
                 self.client.receive(json.dumps(fill(argument, self.variables)), self.now)
