@@ -73,7 +73,7 @@ class Server(Process):
             LoadError: it did not succeed.
         """
         status, text = self._ask(method, path, body)
-        if status not in (200, 201, 204):
+        if status not in (200, 201, 202, 204):
             raise LoadError(f"{method} {path}: HTTP {status} {text[:300]!r}")
         answer: dict[str, object] = json.loads(text or b"{}")
         return answer
