@@ -392,7 +392,7 @@ async def test_many_who_are_told_what_lives_at_one_position_cost_one_read() -> N
             reads += 1
             return await live_set(*asked)  # type: ignore[arg-type]
 
-        hub.storage.live_set = counted  # type: ignore[method-assign]
+        hub.storage.live_set = counted  # type: ignore[method-assign, assignment]
         cursor = (await hub.storage.info("notes")).head.lineage.cursor(Seq(1))
         peers = [Peer(hub) for _ in range(20)]
         for peer in peers:
