@@ -27,12 +27,13 @@ from .entry import Entry, EntryId
 from .feed import Answered, FeedItem, Lost, OutboxWrite, ReplicaFeed, Withdrawn
 from .fold import FeedFold, Folded, Result, Stage
 from .group import Group, Order
+from .listener import Listener
 from .meaning import Meaning
 from .message import message_of
 from .outbox import Outbox
-from .report import Repaired, Report
+from .report import Repaired
 
-__all__ = ["Keeper", "Listener"]
+__all__ = ["Keeper"]
 
 #: One local transaction takes about so many items and changes, so that nobody waits long for what is in it.
 _GROUP_ITEMS_MAX = 4000
@@ -44,22 +45,6 @@ _SOUND_S = 60.0
 
 #: So long after its feed was opened an edit waits for what it was made on to come back, after the server lost it.
 _PATIENCE_S = 30.0
-
-
-class Listener:
-    """Whom the keeper tells; the replica replaces what it wants to hear of."""
-
-    def touched(self, keys: frozenset[str] | None) -> None:
-        """Records of these keys look different now; of any with None."""
-
-    def moved(self, entry: Entry) -> None:
-        """An entry is in another state now."""
-
-    def reported(self, report: Report) -> None:
-        """Something happened that the application may want to know."""
-
-    def stirred(self) -> None:
-        """The feed, or the keeper itself, is in another state now."""
 
 
 class Keeper:

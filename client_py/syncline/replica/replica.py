@@ -23,6 +23,7 @@ from syncline.documents.collection import Collection
 from syncline.documents.document import Document
 from syncline.documents.path import CollectionPath, DocumentPath
 from syncline.documents.policies import OnConflict, Policies
+from syncline.documents.references import referring
 from syncline.documents.rules import Rules
 from syncline.errors import ClientClosed, FlushTimeout, LocalFileError, Misuse, OutboxFull, SynclineError
 from syncline.write import Add, Delete, check_write
@@ -34,7 +35,8 @@ from .database import Database
 from .draft import Draft
 from .entry import Entry, EntryId, SyncState
 from .fold import Stage
-from .keeper import Keeper, Listener
+from .keeper import Keeper
+from .listener import Listener
 from .message import ops_of
 from .reading import Reading
 from .record import LocalRecord, look_all
@@ -199,6 +201,11 @@ class Replica(Reading):
         path = DocumentPath.parse(ref.path)
         assert path is not None, "a reference was checked when it was made"
         return Collection[Any](self, path.collection, None).get(path.id)
+
+    def referring(self, ref: Ref) -> list[Document[Any]]:
+        """Return the documents of which an attribute refers to a document, which may be gone."""
+        found = [Collection[Any](self, path.collection, None).get(path.id) for path in referring(self, ref)]
+        return [document for document in found if document is not None]
 
     # --- the outbox ---
 

@@ -191,6 +191,11 @@ class Replica:
         found = self._thread.call(lambda: self._inner.resolve(ref))
         return None if found is None else Document(self._thread, found)
 
+    def referring(self, ref: Ref) -> list[Document[Any]]:
+        """Return the documents of which an attribute refers to a document, which may be gone."""
+        found = self._thread.call(lambda: self._inner.referring(ref))
+        return [Document(self._thread, each) for each in found]
+
     # --- the outbox ---
 
     @property

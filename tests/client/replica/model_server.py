@@ -121,7 +121,7 @@ class ModelServer:
         self.hang_up()
 
     def forget(self, upto: int) -> None:
-        """Clean DELETEs away: who is below learns what lives. Who is connected is cut off, as a lagging feed is ended."""
+        """Clean DELETEs away: who is below learns what lives. Who is connected is cut off."""
         while upto and not self.log[upto - 1].ends:
             upto -= 1
         self.floor = max(self.floor, upto)

@@ -17,7 +17,8 @@ from syncline.link import Link, LinkObserver
 from syncline.replica.database import Database
 from syncline.replica.draft import Draft
 from syncline.replica.entry import Edit, Entry, EntryId, EntryOp, Refusal, SyncState
-from syncline.replica.keeper import Keeper, Listener
+from syncline.replica.keeper import Keeper
+from syncline.replica.listener import Listener
 from syncline.replica.meaning import Base, Conflict, Leftovers, Postponed, Remade, Remaking
 from syncline.replica.record import LocalRecord, look_all
 from syncline.replica.report import Report

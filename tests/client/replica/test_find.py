@@ -87,3 +87,17 @@ async def test_an_index_that_was_not_declared_and_bounds_of_an_equality_are_refu
         replica.index("by", "/by")
         with pytest.raises(RemoteProtocolError, match="eq only"):
             replica.find(filter=Filter(index="by", gt=1))
+
+
+async def test_documents_that_refer_to_another_one_are_found(clock: FakeClock) -> None:
+    async with syncline.connect("http://127.0.0.1:9", wait=False, clock=clock) as client:
+        replica = await client.replica("notes", create=False)
+        authors, books = replica.collection("authors"), replica.collection("books")
+        ann, bob = await authors.create(name="Ann"), await authors.create(name="Bob")
+        first = await books.create(by=[ann.ref])
+        second = await books.create(by=ann.ref)
+        await books.create(by="ann")
+        assert {document.id for document in replica.referring(ann.ref)} == {first.id, second.id}
+        await second.set(by=bob.ref)
+        assert [document.id for document in replica.referring(ann.ref)] == [first.id]
+        assert [document.id for document in replica.referring(bob.ref)] == [second.id]
