@@ -185,7 +185,7 @@ def _check_log(held: _Contents) -> None:
     assert head.digest == sum(digest_term(Seq(seq), key) for seq, key in live) % 2**32
     if held.gone is not None:
         living = {seq for seq, _ in live}
-        assert all((seq in held.gone) == (seq not in living) for seq in range(1, head.seq + 1))
+        assert all((Seq(seq) in held.gone) == (seq not in living) for seq in range(1, head.seq + 1))
     _check_transactions(held.rows, head.seq)
     assert head.lineage.entries[0].first_seq == 0
     assert all(entry.first_seq <= head.seq for entry in head.lineage.entries), "a name is minted by a commit"
