@@ -244,6 +244,6 @@ async def test_through_other_histories_and_stores_nothing_false_is_shown(seed: i
 
 async def test_everything_that_can_happen_has_happened_in_these_runs() -> None:
     happened: set[str] = set()
-    for seed in range(30):
+    for seed in range(60):
         happened |= await run(seed, _UNUSUAL, strictly=False)
     assert happened >= _WITNESSED

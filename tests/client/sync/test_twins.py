@@ -32,7 +32,8 @@ INTERNAL = {
     syncline.Document: {"document_path", "seen"},
     syncline.Replica: {
         "check_key",
-        "follow",
+        "attend",
+        "fitting",
         "limits",
         "new_id",
         "next_records",
