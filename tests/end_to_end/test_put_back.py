@@ -1,4 +1,4 @@
-"""A server restored from an older copy of its file, under replicas that have more than it: nothing is lost that any has."""
+"""A server restored from an older copy of its file, under replicas with more than it: what any has, all have again."""
 
 import asyncio
 import contextlib
