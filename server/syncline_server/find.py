@@ -3,6 +3,10 @@
 A page is put together from pieces, each of which is a short read, so a large one holds neither a reader nor the event
 loop. It is bounded in records, in bytes and in what is looked at for it. The same for FIND (PROTOCOL 15.3) and HTTP.
 
+What the asker does not see must not show in a page. Where much of it lies between what he sees, the page is worked out
+once more, from what he sees alone, and is the same that it would be without the rest. Only where that is too much as
+well does a page end before it is full.
+
 Where a page ends may be a record that the asker does not see, so `next` is sealed: it is unreadable, bound to the
 filter, the order and the index, and one that was altered is recognised. The key is made of what no client is told, the
 uid of the index; what is asked for by keys alone ends with a record that is seen.
@@ -13,17 +17,19 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import accumulate
 
 import msgspec
 
+from syncline_protocol.codec import decode_change
 from syncline_protocol.cursor import Cursor, Seq
 from syncline_protocol.errors import CursorInvalid
 from syncline_protocol.filter import Filter, check_filter
-from syncline_protocol.index import TermRange
+from syncline_protocol.index import IndexSet, TermRange
 from syncline_protocol.limits import FOUND_BYTES_TARGET, SEQ_MAX
 
 from .access.view import View
-from .storage.base import FoundRow, Head, IndexBuilding, IndexInfo, Place, Storage, StoreInfo
+from .storage.base import FoundRow, Head, IndexBuilding, IndexInfo, Place, Row, Storage, StoreInfo
 from .storage.selection import Condition, Selector, key_ranges
 
 __all__ = ["FoundPage", "Query", "find"]
@@ -34,6 +40,9 @@ _PIECE_ROWS = 500
 #: So much is looked at for one page, whether it is seen or not; then it ends, also without any record.
 _LOOKED_ROWS_MAX = 20_000
 _LOOKED_BYTES_MAX = 4 * FOUND_BYTES_TARGET
+
+#: So many pieces of what is seen are gone through for a page that could not be found in the order of the index.
+_SEEN_PIECES_MAX = 64
 
 _MAC_BYTES = 12
 _SEQ_BYTES = 8
@@ -111,17 +120,48 @@ class _Search:
             self._ranges = [] if terms.is_empty else [terms]
             self._sifts = not allowed.is_whole
         self._allowed = allowed
+        self._shows = allowed.sieve(info.indexes)
         self._seal = _Seal(info.store_id, index, allowed, wanted, descending=query.descending)
-        self._place = None if query.page is None else self._seal.open(query.page)
+        self._spec = None if index is None else (index.uid, index.spec)
+        self._start = None if query.page is None else self._seal.open(query.page)
+        self._place = self._start
         self._end: Place | None = None
         self._has_more = False
         self.rows: list[FoundRow] = []
 
     async def count(self, storage: Storage) -> int:
         """Return how many records there are in all."""
-        if self._sifts:
-            return (await storage.summary(self._info.name, self.seen.selectors, self._info.head.seq)).count
-        return sum([await storage.count(self._info.name, self._index, terms) for terms in self._ranges])
+        count = await self._count_in(storage, self._index, self._ranges)
+        if not self._sifts:
+            return count
+        # What is narrower is looked through, in short reads: what the index has, or what may be seen by its key.
+        own = _ranges_of(self._allowed)
+        if self._index is None or await self._count_in(storage, None, own) < count:
+            return await self._count_seen(storage, None, own, self.seen)
+        return await self._count_seen(storage, self._index, self._ranges, self._allowed)
+
+    async def _count_in(self, storage: Storage, index: str | None, ranges: Sequence[TermRange]) -> int:
+        return sum([await storage.count(self._info.name, index, terms) for terms in ranges])
+
+    async def _count_seen(self, storage: Storage, index: str | None, ranges: Sequence[TermRange], view: View) -> int:
+        """Look through everything in the ranges, and count what a view shows of it, each record once."""
+        count, shows = 0, view.sieve(self._info.indexes)
+        is_multi = index is not None and self._info.index(index).spec.kind == "multi"
+        counted: set[Seq] = set()
+        for terms in ranges:
+            place: Place | None = None
+            is_last = False
+            while not is_last:
+                piece = await storage.find(self._info.name, index, terms, after=place, limit=_PIECE_ROWS)
+                is_last = piece.is_last
+                seen = [row.seq for row in piece.rows if shows(row.text)]
+                count += len(seen)
+                if is_multi:
+                    counted.update(seen)
+                if piece.rows:
+                    place = Place(piece.rows[-1].term, piece.rows[-1].seq)
+                await asyncio.sleep(0)
+        return len(counted) if is_multi else count
 
     async def run(self, storage: Storage) -> Head:
         """Find the records of the page. Returns the head of the first piece."""
@@ -142,16 +182,59 @@ class _Search:
                 self._take(piece.rows)
                 looked_rows += len(piece.rows)
                 looked_bytes += sum([len(row.text) for row in piece.rows])
-                if not is_last and (looked_rows >= _LOOKED_ROWS_MAX or looked_bytes >= _LOOKED_BYTES_MAX):
+                is_much = looked_rows >= _LOOKED_ROWS_MAX or looked_bytes >= _LOOKED_BYTES_MAX
+                if not is_last and not self._has_more and is_much:
+                    if self._sifts and await self._gather(storage, head):
+                        return head
                     self._stop()
                 await asyncio.sleep(0)
         return head or (await storage.info(self._info.name)).head
+
+    async def _gather(self, storage: Storage, head: Head) -> bool:
+        """Find the page in what is seen, wherever that lies. Returns False if this is too much to go through."""
+        found: list[FoundRow] = []
+        after = Seq(0)
+        for _ in range(_SEEN_PIECES_MAX):
+            chunk = await storage.read(
+                self._info.name, after, head.seq, deletes_to=Seq(0), selectors=self.seen.selectors
+            )
+            found = self._first([*found, *[place for row in chunk.rows for place in self._found_by(row)]])
+            after = chunk.to
+            if after >= head.seq:
+                self.rows, self._sifts = [], False
+                self._take(found)
+                return True
+            await asyncio.sleep(0)
+        return False
+
+    def _found_by(self, row: Row) -> list[FoundRow]:
+        """Return the terms by which a record that is seen is found behind the page before."""
+        change = decode_change(row.text)
+        if self._spec is None:
+            terms: tuple[bytes, ...] = (change.key.encode(),)
+        else:
+            assert isinstance(change.value, msgspec.Raw), "a live record has a value"
+            terms = IndexSet([self._spec]).terms(change.value).get(self._spec[0], ())
+        found = [FoundRow(term, row.seq, row.text) for term in terms if any(own.has(term) for own in self._ranges)]
+        start = self._start
+        if start is None:
+            return found
+        behind = (start.term, start.seq)
+        is_down = self._query.descending
+        return [it for it in found if ((it.term, it.seq) < behind if is_down else (it.term, it.seq) > behind)]
+
+    def _first(self, rows: list[FoundRow]) -> list[FoundRow]:
+        """Return those that a page begins with, and one more if it has no room for all."""
+        rows.sort(key=lambda row: (row.term, row.seq), reverse=self._query.descending)
+        sizes = accumulate([len(row.text) for row in rows])
+        fitting = next((at + 2 for at, size in enumerate(sizes) if size >= FOUND_BYTES_TARGET), len(rows))
+        return rows[: min(fitting, self._query.limit + 1)]
 
     def _take(self, rows: Sequence[FoundRow]) -> None:
         size = sum([len(row.text) for row in self.rows])
         for row in rows:
             self._place = Place(row.term, row.seq)
-            if self._sifts and not self._allowed.shows_record(row.text, self._info.indexes):
+            if self._sifts and not self._shows(row.text):
                 continue
             if len(self.rows) == self._query.limit or size >= FOUND_BYTES_TARGET:
                 # One more is looked for, as what is not seen must not look as if there were more.

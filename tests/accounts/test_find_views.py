@@ -75,6 +75,16 @@ async def test_the_head_of_a_part_is_where_its_reader_goes_on(world: Town) -> No
     assert [change["key"] for change in changes.json["changes"]] == ["v/99"]
 
 
+async def test_who_declares_and_drops_an_index_is_written_down(world: Town) -> None:
+    await world.ask("owner", "PUT", "/v1/stores/notes/indexes/room", {"path": "/room"})
+    await world.ask("writer", "DELETE", "/v1/stores/notes/indexes/room")
+    await world.ask("owner", "DELETE", "/v1/stores/notes/indexes/room")
+    await world.ask("owner", "DELETE", "/v1/stores/notes/indexes/room")
+    entries = (await world.get("admin", "/v1/audit")).json["entries"]
+    noted = [(it["action"], it["actor"], it["subject"]) for it in entries if it["action"].startswith("index.")]
+    assert sorted(noted) == [("index.create", "owner", "notes/room"), ("index.drop", "owner", "notes/room")]
+
+
 class HeldFinds(HeldStorage):
     """Storage whose finds can be held back."""
 

@@ -163,6 +163,7 @@ async def test_a_page_ends_when_it_has_enough_bytes(hub: Hub) -> None:
 async def test_a_page_ends_when_enough_was_looked_at(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(found, "_LOOKED_ROWS_MAX", 2)
     monkeypatch.setattr(found, "_PIECE_ROWS", 1)
+    monkeypatch.setattr(found, "_SEEN_PIECES_MAX", 0)
     view = View.of(["c/", "b/"])
     page = await page_of(hub, Filter("n"), view)
     assert (keys_of(page), page.next is None) == ([], False)
@@ -191,6 +192,8 @@ async def test_a_part_by_an_index_is_all_that_is_found(hub: Hub) -> None:
         assert await all_keys(hub, None, view, limit=limit) == ["a/1", "b/1", "c/1"]
     assert (await page_of(hub, None, view, counts=True)).count == 3
     assert (await page_of(hub, Filter("n", ge=2), view, counts=True)).count == 2
+    assert (await page_of(hub, Filter("tag"), view, counts=True)).count == 2, "each record once"
+    assert (await page_of(hub, Filter("tag"), View.of(["b/1"]), counts=True)).count == 1
     await hub.drop_index("notes", "tag")
     assert await all_keys(hub, None, view) == ["b/1", "c/1"], "what cannot be told apart is not seen"
 
@@ -203,11 +206,35 @@ async def test_the_last_page_does_not_tell_of_more_that_is_not_seen(hub: Hub) ->
 async def test_a_page_does_not_say_where_it_ended(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(found, "_LOOKED_ROWS_MAX", 1)
     monkeypatch.setattr(found, "_PIECE_ROWS", 1)
+    monkeypatch.setattr(found, "_SEEN_PIECES_MAX", 0)
     page = await page_of(hub, Filter("n", prefix=""), View.of(["c/"]))
     await add(hub, "b/9", {"n": "twice"})
     page = await page_of(hub, Filter("n", prefix=""), View.of(["c/"]))
     assert page.next is not None
     assert b"two" not in base64.urlsafe_b64decode(page.next + "==")
+
+
+@pytest.mark.parametrize("wanted", [Filter("n"), Filter("n", eq=2), Filter("n", ge=2), Filter("tag"), None])
+@pytest.mark.parametrize("limit", [1, 2, 100])
+@pytest.mark.parametrize("descending", [False, True])
+async def test_a_page_is_the_same_however_much_is_hidden_in_between(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, wanted: Filter | None, limit: int, *, descending: bool
+) -> None:
+    view = View.of(["c/", "b/"], wheres=[Where("a/", "tag", encode_term("y"))])
+    expected = await pages_of(hub, wanted, view, limit=limit, descending=descending)
+    assert sum(len(page.texts) for page in expected) > 0
+    monkeypatch.setattr(found, "_LOOKED_ROWS_MAX", 1)
+    monkeypatch.setattr(found, "_PIECE_ROWS", 1)
+    assert await pages_of(hub, wanted, view, limit=limit, descending=descending) == expected
+
+
+async def test_few_large_records_that_are_hidden_do_not_cut_a_page_short(hub: Hub) -> None:
+    for number in range(20):
+        await add(hub, f"z/{number:02}", {"n": 7, "text": "x" * 250_000})
+    page = await page_of(hub, Filter("n", eq=7), View.of(["c/"]))
+    assert (page.texts, page.next) == ([], None), "as if there were none"
+    await add(hub, "c/7", {"n": 7})
+    assert keys_of(await page_of(hub, Filter("n", eq=7), View.of(["c/"]))) == ["c/7"]
 
 
 # --- seals ---

@@ -8,7 +8,7 @@ Grants say what may be seen by names of indexes, the log knows them by uid: a vi
 use by `resolved`, and shows nothing before.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from hashlib import blake2b
 
@@ -137,11 +137,22 @@ class View(msgspec.Struct, frozen=True, dict=True):
         Args:
             indexes: those of the store.
         """
+        return self.sieve(indexes)(change)
+
+    def sieve(self, indexes: Sequence[IndexInfo]) -> Callable[[bytes], bool]:
+        """Return `shows_record` for many of them, made ready once."""
         if self.is_whole:
-            return True
-        added = _decode_added(change)
+            return lambda change: True
         needed = {info.uid: info.spec for info in indexes if info.uid in self.indexes}
-        return self.shows(added.key, IndexSet(needed).terms(added.value) if needed else _NO_TERMS)
+        if not needed:
+            return lambda change: self.shows(key_of(change))
+        terms_of = IndexSet(needed).terms
+
+        def shows(change: bytes) -> bool:
+            added = _decode_added(change)
+            return self.shows(added.key, terms_of(added.value))
+
+        return shows
 
     def texts(self, changes: Sequence[bytes]) -> Sequence[bytes]:
         """Return changes that the view shows, as BATCH carries them to whom it is shown."""
