@@ -1,8 +1,8 @@
 """What a thousand filters on one store cost a change, against one filter.
 
 Every subscriber follows one room of the store, each another. What is measured is the processor time of a real server
-for each ADD: of documents that no filter shows, which is the cost of finding that out; and of documents of which each is
-shown by one of the filters, where the rest is one frame and one write to a socket for each change.
+for each ADD: of documents that no filter shows, which is the cost of finding that out; and of documents of which each
+is shown by one of the filters, where the rest is one frame and one write to a socket for each change.
 """
 
 import asyncio

@@ -264,7 +264,7 @@ class Hub:
         return info
 
     async def changed(self, change: Coroutine[object, object, T]) -> T:
-        """Wait for a change of the storage that is no append. One that fails leaves it as uncertain as an append does."""
+        """Wait for a change that is no append. One that fails leaves the storage as uncertain as an append does."""
         try:
             return await change
         except StorageUnavailable as error:

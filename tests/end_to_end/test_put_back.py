@@ -1,7 +1,8 @@
-"""A server restored from an older copy of its file, under replicas with more than it: what any has, all have again."""
+"""A server restored from an older copy, under replicas with more than it: what any has, all have again."""
 
 import asyncio
 import contextlib
+from functools import partial
 from pathlib import Path
 
 import syncline
@@ -22,6 +23,16 @@ def keys_of(replica: Replica) -> set[str]:
     return {record.key for record in replica}
 
 
+def holds(replica: Replica, count: int) -> bool:
+    """Return whether a replica shows so many records."""
+    return len(replica) == count
+
+
+def is_settled_with(replica: Replica, keys: set[str]) -> bool:
+    """Return whether a replica shows exactly these keys, and has nothing to send."""
+    return keys_of(replica) == keys and not replica.pending
+
+
 async def test_a_restored_server_ends_with_all_that_any_client_still_had(
     live_server: LiveServer, tmp_path: Path
 ) -> None:
@@ -38,14 +49,14 @@ async def test_a_restored_server_ends_with_all_that_any_client_still_had(
     async with contextlib.AsyncExitStack() as stack:
         here = [await stack.enter_async_context(held(live_server, path)) for path in (None, tmp_path / "here.db")]
         for replica in here:
-            await until(lambda replica=replica: len(replica) == 61)
+            await until(partial(holds, replica, 61))
         reports: list[syncline.Report] = []
         here[0].on_report(reports.append)
         await asyncio.to_thread(restore, live_server, copies)
         back = await stack.enter_async_context(held(live_server, tmp_path / "away.db"))
         everything = {f"{kind}{number}" for kind in ("old", "new", "late") for number in range(20)} | {"away"}
         for replica in (*here, back):
-            await until(lambda replica=replica: keys_of(replica) == everything and not replica.pending)
+            await until(partial(is_settled_with, replica, everything))
             await replica.wait_caught_up(30)
             await assert_equal(live_server, replica)
             assert replica.rejections == []

@@ -20,7 +20,7 @@ class ReadWhere(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Records that have this term in the index of this name."""
 
     index: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
-    eq: None | bool | int | float | Annotated[str, msgspec.Meta(max_length=256)]
+    eq: bool | int | float | Annotated[str, msgspec.Meta(max_length=256)] | None
 
 
 class GrantLimits(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

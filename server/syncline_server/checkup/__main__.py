@@ -1,7 +1,7 @@
 """`python -m syncline_server.checkup FILE`: the check in a process of its own, for the server that has made a backup.
 
-Says on stdout, a JSON array a line: `["progress", what, done, total]` or `["finding", level, text, todo]`. The exit code
-is 1 if something is wrong. It leaves the processor to the server: nobody waits for it.
+Says on stdout, a JSON array a line: `["progress", what, done, total]` or `["finding", level, text, todo]`. The exit
+code is 1 if something is wrong. It leaves the processor to the server: nobody waits for it.
 """
 
 import os

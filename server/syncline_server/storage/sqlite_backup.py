@@ -50,7 +50,7 @@ class _StoppedError(Exception):
 
 
 def copy_file(path: str, target: str, progress: Progress, stop: threading.Event) -> None:
-    """Copy the file at `path`, as it is now, to a new file. Raises as `Storage.backup`; a `stop` that is set ends it."""
+    """Copy the file at `path`, as it is now. Raises as `Storage.backup`; a `stop` that is set ends it."""
     part = f"{target}.part"
     if os.path.lexists(target):
         raise StorageUnavailable(f"{target} is there already", hint="name a file that is not there")
