@@ -69,14 +69,15 @@ def keys_of(page: FoundPage) -> list[str]:
 
 async def all_keys(hub: Hub, wanted: Filter | None, view: View = FULL, **query: Any) -> list[str]:
     """Walk over all pages."""
-    keys: list[str] = []
-    page: str | None = None
-    while True:
-        got = await page_of(hub, wanted, view, page=page, **query)
-        keys += keys_of(got)
-        if got.next is None:
-            return keys
-        page = got.next
+    return [key for page in await pages_of(hub, wanted, view, **query) for key in keys_of(page)]
+
+
+async def pages_of(hub: Hub, wanted: Filter | None, view: View = FULL, **query: Any) -> list[FoundPage]:
+    """Return all pages."""
+    pages = [await page_of(hub, wanted, view, **query)]
+    while pages[-1].next is not None:
+        pages.append(await page_of(hub, wanted, view, page=pages[-1].next, **query))
+    return pages
 
 
 # --- what comes, and in which order ---
