@@ -33,6 +33,11 @@ def is_settled_with(replica: Replica, keys: set[str]) -> bool:
     return keys_of(replica) == keys and not replica.pending
 
 
+def holds(replica: Replica, everything: set[str]) -> bool:
+    """Return whether a replica shows exactly this, and nothing of it waits to be sent."""
+    return keys_of(replica) == everything and not replica.pending
+
+
 async def test_a_restored_server_ends_with_all_that_any_client_still_had(
     live_server: LiveServer, tmp_path: Path
 ) -> None:
@@ -46,6 +51,7 @@ async def test_a_restored_server_ends_with_all_that_any_client_still_had(
         own = await away.add({"of": "away"}, "away")
         await own.synced(30)
     await fill(live_server, [f"late{number}" for number in range(20)])
+    everything = {f"{kind}{number}" for kind in ("old", "new", "late") for number in range(20)} | {"away"}
     async with contextlib.AsyncExitStack() as stack:
         here = [await stack.enter_async_context(held(live_server, path)) for path in (None, tmp_path / "here.db")]
         for replica in here:
@@ -54,7 +60,6 @@ async def test_a_restored_server_ends_with_all_that_any_client_still_had(
         here[0].on_report(reports.append)
         await asyncio.to_thread(restore, live_server, copies)
         back = await stack.enter_async_context(held(live_server, tmp_path / "away.db"))
-        everything = {f"{kind}{number}" for kind in ("old", "new", "late") for number in range(20)} | {"away"}
         for replica in (*here, back):
             await until(partial(is_settled_with, replica, everything))
             await replica.wait_caught_up(30)

@@ -12,7 +12,19 @@ from pathlib import Path
 import pytest
 
 import syncline
-from syncline import Add, Client, Delete, LocalRecord, Replica, Returned, RewoundTo, StoreReplaced, SyncState, Write
+from syncline import (
+    Add,
+    Client,
+    Delete,
+    LocalRecord,
+    PutBack,
+    Replica,
+    Returned,
+    RewoundTo,
+    StoreReplaced,
+    SyncState,
+    Write,
+)
 from syncline.clock import Clock
 from tests.client.waiting import soon
 from tests.support.live_server import LiveServer
@@ -179,10 +191,11 @@ async def lose(server: LiveServer, ours: Replica) -> list[Write]:
     return writes
 
 
-AFTER = {"old3", "old4", "old5", "old6", "old7", "old8", "old9", "kept", "ours", "ours3"}
+#: What is there in the end: ours, what others wrote too, and what others had deleted, since that is not repeated.
+AFTER = {"theirs", "theirs6", "old3", "old4", "old5", "old6", "old7", "old8", "old9", "kept", "ours", "ours3"}
 
 
-async def test_a_restored_server_gets_back_what_is_ours_and_we_get_what_it_has(
+async def test_a_restored_server_gets_back_what_we_hold_and_we_get_what_it_has(
     live_server: LiveServer, path: Path | None
 ) -> None:
     async with held(live_server, path) as replica:
@@ -194,7 +207,7 @@ async def test_a_restored_server_gets_back_what_is_ours_and_we_get_what_it_has(
             await write.synced(30)
         await assert_equal(live_server, replica)
         assert {record.key for record in replica} == AFTER
-        assert [type(report) for report in reports] == [RewoundTo, Returned]
+        assert [type(report) for report in reports] == [RewoundTo, Returned, PutBack]
         returned = next(report for report in reports if isinstance(report, Returned))
         assert returned.entry_ids == tuple([write.id for write in writes])
 
