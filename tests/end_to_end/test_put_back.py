@@ -33,11 +33,6 @@ def is_settled_with(replica: Replica, keys: set[str]) -> bool:
     return keys_of(replica) == keys and not replica.pending
 
 
-def holds(replica: Replica, everything: set[str]) -> bool:
-    """Return whether a replica shows exactly this, and nothing of it waits to be sent."""
-    return keys_of(replica) == everything and not replica.pending
-
-
 async def test_a_restored_server_ends_with_all_that_any_client_still_had(
     live_server: LiveServer, tmp_path: Path
 ) -> None:
