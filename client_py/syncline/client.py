@@ -23,7 +23,7 @@ from syncline_protocol import START, Limits, messages
 from syncline_protocol.filter import Filter, check_filter
 from syncline_protocol.values import check_store_name
 
-from .accounts import Accepted, Accounts, Grant, GrantLimits, NewInvitation, Role
+from .accounts import Accepted, Accounts, Grant, GrantLimits, NewInvitation, ReadWhere, Role
 from .accounts.expiry import Expiry
 from .address import DEFAULT_URL, URL_VARIABLE, parse_address
 from .clock import Clock
@@ -339,6 +339,7 @@ class Client:
         *,
         key_prefix: str | None = None,
         read_prefix: str | None = None,
+        read_where: ReadWhere | None = None,
         add_only: bool = False,
         own_only: bool = False,
         records_max: int | None = None,
@@ -355,6 +356,7 @@ class Client:
             role: `reader`, `writer` or `owner`.
             key_prefix: he may write keys that begin so only.
             read_prefix: he sees records whose keys begin so only.
+            read_where: he sees records that an index finds so only, as `ReadWhere("room", "r1")`; for readers only.
             add_only: he may delete nothing.
             own_only: he may delete what he added himself only.
             records_max: how many live records may be his.
@@ -366,7 +368,8 @@ class Client:
         Raises:
             Forbidden: the store is not ours to share.
         """
-        limits = GrantLimits(key_prefix, read_prefix, add_only, own_only, records_max, bytes_max, writes_per_s)
+        bounds = (records_max, bytes_max, writes_per_s)
+        limits = GrantLimits(key_prefix, read_prefix, add_only, own_only, *bounds, read_where)
         return await self.accounts.grants.add(to, store, role, limits=limits, authors=authors, expires=expires)
 
     async def unshare(self, store: str, to: str) -> list[Grant]:
@@ -385,6 +388,7 @@ class Client:
         *,
         key_prefix: str | None = None,
         read_prefix: str | None = None,
+        read_where: ReadWhere | None = None,
         add_only: bool = False,
         own_only: bool = False,
         records_max: int | None = None,
@@ -402,7 +406,8 @@ class Client:
         Raises:
             Forbidden: the store is not ours to share.
         """
-        limits = GrantLimits(key_prefix, read_prefix, add_only, own_only, records_max, bytes_max, writes_per_s)
+        bounds = (records_max, bytes_max, writes_per_s)
+        limits = GrantLimits(key_prefix, read_prefix, add_only, own_only, *bounds, read_where)
         return await self.accounts.invitations.create(
             store, role, limits=limits, authors=authors, expires=expires, uses_max=uses_max
         )

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 import syncline
-from syncline import Accounts, Forbidden, GrantLimits, LoginFailed, Misuse, RateLimited, RequestRefused
+from syncline import Accounts, Forbidden, GrantLimits, LoginFailed, Misuse, RateLimited, ReadWhere, RequestRefused
 from syncline.address import parse_address
 from syncline.credentials import Credentials
 from syncline.http import HttpApi
@@ -231,6 +231,23 @@ async def test_to_share_says_only_what_is_not_by_default() -> None:
             "role": "reader",
             "limits": {"read_prefix": "public/", "records_max": 10, "bytes_max": 1000, "writes_per_s": 2.5},
         },
+    ]
+
+
+async def test_what_an_index_finds_is_shared_and_offered_with_any_scalar_of_it() -> None:
+    limits = {"read_where": {"index": "room", "eq": None}}
+    made = {"code": "syncline_i_1", "invitation": {**INVITATION, "limits": limits}}
+    server = Server({**GRANT, "role": "reader", "limits": limits}, GRANT, made)
+    client = client_of(server)
+    grant = await client.share("notes", "bob", read_where=ReadWhere("room", None))
+    assert grant.limits == GrantLimits(read_where=ReadWhere("room", None))
+    await client.share("notes", "bob", read_prefix="a/", read_where=ReadWhere("price", 5))
+    offered = await client.invite("notes", read_where=ReadWhere("room", None))
+    assert offered.invitation.limits == grant.limits
+    assert [body["limits"] for *_, body in server.sent] == [
+        limits,
+        {"read_prefix": "a/", "read_where": {"index": "price", "eq": 5}},
+        limits,
     ]
 
 

@@ -273,6 +273,34 @@ def test_grants_are_added_with_their_limits_listed_and_taken_back(rest: FakeRest
     assert "took notes back from user:bob" in syncline(rest, "grants", "remove", "g_1").stderr
 
 
+@pytest.mark.parametrize(
+    ("option", "eq", "shown"),
+    [
+        ("room=r1", "r1", 'room="r1"'),
+        ('room="5"', "5", 'room="5"'),
+        ("room=5", 5, "room=5"),
+        ("room=null", None, "room=null"),
+        ("room=a=b", "a=b", 'room="a=b"'),
+        ("room=", "", 'room=""'),
+    ],
+)
+def test_what_an_index_finds_is_granted_and_listed_as_it_is_said(
+    rest: FakeRest, option: str, eq: object, shown: str
+) -> None:
+    limits = {"read_where": {"index": "room", "eq": eq}}
+    made = {"code": "syncline_i_1", "invitation": {**INVITATION, "limits": limits}}
+    rest.answers |= {
+        ("POST", "grants"): (201, GRANT),
+        ("GET", "grants?store=notes"): (200, {"grants": [{**GRANT, "limits": limits}]}),
+        ("POST", "invitations"): (201, made),
+    }
+    assert syncline(rest, "grants", "add", "notes", "bob", "--read-where", option).exit_code == 0
+    assert rest.asked[-2].body["limits"] == limits
+    assert f"read_where={shown}  alice" in syncline(rest, "grants", "list", "notes").stdout
+    assert syncline(rest, "invite", "notes", "--read-where", option).exit_code == 0
+    assert rest.last.body["limits"] == limits
+
+
 def test_a_grant_for_a_store_that_is_not_there_is_made_with_a_warning(rest: FakeRest) -> None:
     rest.answers |= {
         ("POST", "grants"): (201, GRANT),
@@ -291,6 +319,9 @@ def test_a_grant_for_a_store_that_is_not_there_is_made_with_a_warning(rest: Fake
         (("--add-only", "--records-max", "5"), "--add-only, --records-max: a reader"),
         (("--role", "writer", "--records-max", "0"), "0 is no limit: say a number greater than 0"),
         (("--role", "writer", "--writes-per-s", "nan"), "nan is no limit"),
+        (("--read-where", "room"), "'room' is not INDEX=SCALAR"),
+        (("--read-where", "=r1"), "'=r1' is not INDEX=SCALAR"),
+        (("--role", "writer", "--read-where", "room=r1"), "--read-where: answers to writes would tell"),
     ],
 )
 def test_limits_that_make_no_sense_are_wrong_usage_and_never_sent(

@@ -8,6 +8,8 @@ from typing import Literal
 
 import msgspec
 
+from syncline_protocol.index import Scalar
+
 __all__ = [
     "Accepted",
     "Grant",
@@ -18,6 +20,7 @@ __all__ = [
     "Me",
     "NewInvitation",
     "NewToken",
+    "ReadWhere",
     "Role",
     "Scope",
     "Ticket",
@@ -131,6 +134,13 @@ class NewToken(_Secret, frozen=True):
     token: Token
 
 
+class ReadWhere(msgspec.Struct, frozen=True):
+    """Records that have the scalar `eq` in the index of this name."""
+
+    index: str
+    eq: Scalar
+
+
 class GrantLimits(msgspec.Struct, frozen=True, omit_defaults=True):
     """What narrows a grant.
 
@@ -142,6 +152,7 @@ class GrantLimits(msgspec.Struct, frozen=True, omit_defaults=True):
         records_max: so many live records may be his.
         bytes_max: so many bytes, in keys and values of these.
         writes_per_s: so many writes in a second.
+        read_where: only records are seen that an index finds so; for readers only.
     """
 
     key_prefix: str | None = None
@@ -151,6 +162,7 @@ class GrantLimits(msgspec.Struct, frozen=True, omit_defaults=True):
     records_max: int | None = None
     bytes_max: int | None = None
     writes_per_s: float | None = None
+    read_where: ReadWhere | None = None
 
 
 class Grant(msgspec.Struct, frozen=True):

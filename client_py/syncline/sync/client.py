@@ -16,7 +16,7 @@ from typing import Unpack
 
 from syncline import client
 from syncline.accounts.expiry import Expiry
-from syncline.accounts.values import Accepted, Grant, NewInvitation, Role
+from syncline.accounts.values import Accepted, Grant, NewInvitation, ReadWhere, Role
 from syncline.clock import Clock
 from syncline.errors import ClientClosed
 from syncline.find import Conditions, Order
@@ -285,6 +285,7 @@ class Client:
         *,
         key_prefix: str | None = None,
         read_prefix: str | None = None,
+        read_where: ReadWhere | None = None,
         add_only: bool = False,
         own_only: bool = False,
         records_max: int | None = None,
@@ -300,6 +301,7 @@ class Client:
             role,
             key_prefix=key_prefix,
             read_prefix=read_prefix,
+            read_where=read_where,
             add_only=add_only,
             own_only=own_only,
             records_max=records_max,
@@ -325,6 +327,7 @@ class Client:
         *,
         key_prefix: str | None = None,
         read_prefix: str | None = None,
+        read_where: ReadWhere | None = None,
         add_only: bool = False,
         own_only: bool = False,
         records_max: int | None = None,
@@ -340,6 +343,7 @@ class Client:
             role,
             key_prefix=key_prefix,
             read_prefix=read_prefix,
+            read_where=read_where,
             add_only=add_only,
             own_only=own_only,
             records_max=records_max,
