@@ -226,20 +226,24 @@ def _tombstones_upto(info: StoreInfo, history: Seq, horizon: Horizon) -> Seq:
 def estimate(connection: sqlite3.Connection, store: int, info: StoreInfo, horizon: Horizon) -> Compacted:
     """Carry out `Storage.estimate`."""
     floors = info.floors
+    # A sweep that has begun is to be ended whatever the horizon: what it has not dropped yet is below the floor.
+    begun = connection.execute("SELECT value FROM meta WHERE name = ?", (sweep_note(store),)).fetchone()
+    after = floors.history if begun is None else begun[0]
     deletes = f"log_{store} AS deletes INDEXED BY deletes_{store}"
     values, of_values, history = connection.execute(
         f"""SELECT count(*), sum(length(CAST(added.change AS BLOB))), max(deletes.last_seq)
             FROM {deletes} CROSS JOIN log_{store} AS added ON added.seq = deletes.partner
             WHERE deletes.partner < deletes.seq AND deletes.seq > ?1 AND deletes.seq <= ?2
               AND deletes.last_seq <= ?2""",
-        (floors.history, horizon.values),
+        (after, max(horizon.values, floors.history)),
     ).fetchone()
-    history = Seq(history or floors.history)
+    history = Seq(max(history or 0, floors.history))
     upto = _tombstones_upto(info, history, horizon)
     tombstones, of_tombstones, tombstone = connection.execute(
         f"""SELECT count(*), sum(length(CAST(change AS BLOB))), max(last_seq) FROM {deletes}
             WHERE partner < seq AND seq > ?1 AND seq <= ?2 AND last_seq <= ?2""",
         (floors.tombstones, upto),
     ).fetchone()
-    after = Floors(history, Seq(tombstone or floors.tombstones))
-    return Compacted(values, tombstones, (of_values or 0) + (of_tombstones or 0), values + tombstones == 0, after)
+    left = Floors(history, Seq(tombstone or floors.tombstones))
+    is_done = begun is None and values + tombstones == 0
+    return Compacted(values, tombstones, (of_values or 0) + (of_tombstones or 0), is_done, left)
