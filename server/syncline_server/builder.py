@@ -69,8 +69,13 @@ class IndexBuilder:
         if not self._is_running:
             self._idle.set()
 
-    async def declare(self, store: str, spec: IndexSpec) -> tuple[IndexInfo, bool]:
+    async def declare(
+        self, store: str, spec: IndexSpec, allowed: Callable[[], object] = lambda: None
+    ) -> tuple[IndexInfo, bool]:
         """Declare an index unless it is there; it is built from then on. Returns it, and whether it is new.
+
+        Args:
+            allowed: asked when its turn has come; raises what is raised if it may not be declared any more.
 
         Raises:
             RemoteProtocolError: `index_invalid`, also if the store has as many as it may have.
@@ -83,6 +88,7 @@ class IndexBuilder:
             if len(there) >= INDEXES_MAX and spec.name not in there:
                 message = f"the store {store!r} has {len(there)} indexes, and no store has more"
                 raise RemoteProtocolError("index_invalid", message, hint="drop one that nobody asks for")
+            allowed()
             info, created = await engine.changed(engine.storage.create_index(store, spec, engine.now_ms()))
         if created:
             engine.log.info("index_declared", store=store, index=spec.name, path=spec.path, kind=spec.kind)

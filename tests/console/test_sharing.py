@@ -117,6 +117,32 @@ def test_a_grant_is_changed_by_one_that_takes_its_place(page: Page, shared: Fake
     assert shared.asked("POST", "/v1/grants") == [body]
 
 
+@pytest.mark.parametrize(
+    ("term", "told"), [("r1", "r1"), ("5", '"5"'), (5, "5"), (None, "null"), (True, "true"), (" x", " x")]
+)
+def test_what_an_index_shows_stays_the_limit_of_a_grant_that_is_changed(
+    page: Page, shared: FakeServer, sheet: str, term: object, told: str
+) -> None:
+    limits: dict[str, object] = {"read_prefix": "a/", "read_where": {"index": "room", "eq": term}}
+    given = {"to": "group:team", "store": "notes", "role": "reader", "limits": limits}
+    shared.grants["g_1"] = {"id": "g_1", "by": "ada", "created_ms": 0, **given}
+    press_button(page, sheet, "Close")
+    page.click("#share")
+    sentence = f"read records whose keys begin with “a/” and that have {told} in the index “room”."
+    wait_for_texts(page, f"{ACCESS} .entry-text", sentence)
+    press_button(page, ACCESS, "Change")
+    set_field(page, ACCESS, "Role", "writer")
+    assert texts(page, f"{ACCESS} .sentence") == [
+        "A writer sees by keys: what an index finds is for readers only.",
+    ]
+    set_field(page, ACCESS, "Role", "reader")
+    set_field(page, ACCESS, "Reads keys that begin with", "")
+    press_button(page, f"{ACCESS} form", "Give access")
+    wait_for_texts(page, f"{ACCESS} .entry-text", f"may read records that have {told} in the index “room”.")
+    del limits["read_prefix"]
+    assert shared.asked("POST", "/v1/grants") == [given]
+
+
 def test_a_grant_is_removed_after_a_second_click(page: Page, shared: FakeServer, sheet: str) -> None:
     shared.grants["g_1"] = {"id": "g_1", "to": "everyone", "store": "no*", "role": "reader", "by": None}
     press_button(page, sheet, "Close")

@@ -1,6 +1,6 @@
 // The fields of a grant: role, limits, end. Grants and invitations have the same; a sentence below says what they mean.
 
-import { sentenceOf } from "./grant-text.js";
+import { scalarOf, sentenceOf, textOfScalar } from "./grant-text.js";
 import { Complaint, check, element, input, labelled, select } from "./parts.js";
 
 const ROLES = [
@@ -12,6 +12,8 @@ const ROLES = [
 export class GrantFields {
   #role = select(ROLES, "reader");
   #readPrefix = input({ className: "field mono", placeholder: "all keys" });
+  #readIndex = input({ className: "field mono", placeholder: "no index" });
+  #readTerm = input({ className: "field mono" });
   #keyPrefix = input({ className: "field mono", placeholder: "all keys" });
   #deleting = select([["all", "all records"], ["own", "only their own"], ["none", "none"]], "all");
   #records = input({ type: "number", min: 0, step: 1, placeholder: "no limit" });
@@ -19,6 +21,10 @@ export class GrantFields {
   #writes = input({ type: "number", min: 0, step: "any", placeholder: "no limit" });
   #expires = input({ type: "datetime-local" });
   #reading = labelled("Reads keys that begin with", this.#readPrefix);
+  #finding = [
+    labelled("Reads what the index", this.#readIndex, "for readers only"),
+    labelled("finds by", this.#readTerm, "a value of JSON, or else a text"),
+  ];
   #authors = check("sees who made each change", true);
   #writing = element("div", "fields");
   #limits = element("details", "limits");
@@ -32,7 +38,7 @@ export class GrantFields {
   constructor(whom, ends) {
     this.#whom = whom;
     const always = element("div", "fields");
-    always.append(labelled(ends, this.#expires, "empty: never"), this.#reading);
+    always.append(labelled(ends, this.#expires, "empty: never"), this.#reading, ...this.#finding);
     this.#writing.append(
       labelled("Writes keys that begin with", this.#keyPrefix),
       labelled("Deletes", this.#deleting),
@@ -50,7 +56,7 @@ export class GrantFields {
   /** Say in a sentence what is filled in. */
   show() {
     // An owner has no limits, since he could grant himself the same without them.
-    this.#reading.hidden = this.#role.value === "owner";
+    for (const field of [this.#reading, ...this.#finding]) field.hidden = this.#role.value === "owner";
     this.#writing.hidden = this.#role.value !== "writer";
     let text = "";
     try {
@@ -66,6 +72,8 @@ export class GrantFields {
   write({ role, limits = {}, authors = true, expires_ms: expiresMs }) {
     this.#role.value = role;
     this.#readPrefix.value = limits.read_prefix ?? "";
+    this.#readIndex.value = limits.read_where?.index ?? "";
+    this.#readTerm.value = limits.read_where ? textOfScalar(limits.read_where.eq) : "";
     this.#keyPrefix.value = limits.key_prefix ?? "";
     this.#deleting.value = limits.add_only ? "none" : limits.own_only ? "own" : "all";
     this.#records.value = limits.records_max ?? "";
@@ -81,7 +89,9 @@ export class GrantFields {
   read() {
     const role = this.#role.value;
     const limits = role === "owner" ? {} : textOf("read_prefix", this.#readPrefix);
+    if (role !== "owner") Object.assign(limits, this.#readWhere());
     if (role === "writer") {
+      if (limits.read_where) throw new Complaint("A writer sees by keys: what an index finds is for readers only.");
       Object.assign(limits, textOf("key_prefix", this.#keyPrefix));
       if (this.#deleting.value === "own") limits.own_only = true;
       if (this.#deleting.value === "none") limits.add_only = true;
@@ -94,6 +104,16 @@ export class GrantFields {
     const expiresMs = momentOf(this.#expires);
     if (expiresMs) grant.expires_ms = expiresMs;
     return grant;
+  }
+
+  #readWhere() {
+    const [index, text] = [this.#readIndex.value, this.#readTerm.value];
+    if (index === "" && text !== "") throw new Complaint("What is read is found by an index: say which.");
+    if (index === "") return {};
+    const eq = scalarOf(text);
+    // A number that JavaScript has rounded would show other records than those that were meant.
+    if (Number.isInteger(eq) && !Number.isSafeInteger(eq)) throw new Complaint("The number is too large for this page.");
+    return { read_where: { index, eq } };
   }
 }
 

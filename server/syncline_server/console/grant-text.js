@@ -28,8 +28,27 @@ export function sentenceOf({ to, store, role, limits = {}, authors = true, expir
 
 const storesOf = (prefix) => (prefix ? `all stores that begin with “${prefix}”` : "all stores");
 
-function reading({ read_prefix: prefix }) {
-  return prefix ? `read records whose keys begin with “${prefix}”` : "read all records";
+function reading({ read_prefix: prefix, read_where: where }) {
+  const conditions = [];
+  if (prefix) conditions.push(`whose keys begin with “${prefix}”`);
+  if (where) conditions.push(`that have ${textOfScalar(where.eq)} in the index “${where.index}”`);
+  return conditions.length ? `read records ${conditions.join(" and ")}` : "read all records";
+}
+
+/** A scalar as it is typed: as its JSON, or without the quotes where it can be nothing but this string. */
+export function textOfScalar(scalar) {
+  return typeof scalar !== "string" || scalarOf(scalar) !== scalar ? JSON.stringify(scalar) : scalar;
+}
+
+/** What is meant by a text: the scalar whose JSON it is, or else itself. */
+export function scalarOf(text) {
+  if (text !== text.trim()) return text;
+  try {
+    const scalar = JSON.parse(text);
+    return scalar !== null && typeof scalar === "object" ? text : scalar;
+  } catch {
+    return text;
+  }
 }
 
 function acts(role, limits) {

@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 from starlette.responses import Response
 
-from syncline_protocol.index import IndexKind, IndexSpec
+from syncline_protocol.index import IndexKind, IndexSpec, check_index
 from syncline_protocol.limits import SEQ_MAX
 from syncline_protocol.messages import Milliseconds
 from syncline_server.access.authority import Action
@@ -77,9 +77,10 @@ def _body(info: StoreInfo, index: IndexInfo) -> IndexBody:
 async def _declare(call: Call) -> Response:
     store = call.store
     body = await call.json_struct(IndexSpecBody)
+    # What cannot be declared is not written down: its name may be any text.
+    spec = check_index(IndexSpec(index_of(call), body.path, body.kind))
     await _note(call, "index.create", store)
-    spec = IndexSpec(index_of(call), body.path, body.kind)
-    index, created = await call.hub.builder.declare(store, spec)
+    index, created = await call.hub.builder.declare(store, spec, lambda: call.authorize(Action.CONFIGURE, store))
     return json_response(_body(await call.hub.storage.info(store), index), 201 if created else 200)
 
 
