@@ -209,6 +209,25 @@ async def test_a_step_that_fails_is_gone_on_with_from_what_the_file_says(large: 
 EVERYTHING_OF_LARGE = Horizon(Seq(5701), Seq(5701))
 
 
+async def test_appends_are_flushed_again_after_a_step(large: Bench) -> None:
+    storage = large.storage
+    assert isinstance(storage, SqliteStorage)
+    paces = []
+
+    async def note_pace() -> None:
+        pragmas = ("synchronous", "wal_autocheckpoint")
+        paces.append(
+            await storage._write(lambda writer: [writer.connection.execute(f"PRAGMA {p}").fetchone() for p in pragmas])
+        )
+
+    await note_pace()
+    await storage.compact("notes", EVERYTHING_OF_LARGE, 0)
+    await note_pace()
+    await storage.reclaim(0)
+    await note_pace()
+    assert paces == [[(2,), (4000,)]] * 3
+
+
 async def test_space_is_given_back_in_steps(large: Bench) -> None:
     await compact(large.storage)
     assert await large.storage.reclaim(0) > 0

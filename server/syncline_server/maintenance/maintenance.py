@@ -1,7 +1,7 @@
 """The task that keeps stores in shape: by the clock, or at once when somebody asks.
 
-It works in steps of a few ms, each no longer in the way of an append than another append is, and rests after each as
-long as it took. What fails is logged and tried again later; nothing that goes wrong here reaches a writer or reader.
+It works in steps of a few ms, each no longer in the way of an append than another append is, and rests after each half
+as long as it took. What fails is logged and tried again later; nothing that goes wrong here reaches a writer or reader.
 Invariants: a store is kept by one run at a time; no step goes beyond what a pin holds.
 """
 
@@ -26,7 +26,7 @@ __all__ = ["Engine", "Maintenance"]
 T = TypeVar("T")
 
 #: How long one step may keep the writer busy.
-_STEP_S = 0.005
+_STEP_S = 0.01
 
 #: Stores are looked at so often, for what is to be deleted by age and for runs that are due.
 _LOOK_S = 60.0
@@ -247,7 +247,7 @@ class Maintenance:
             progress.tombstones += done.tombstones
             progress.bytes += done.bytes
             is_done = done.is_done
-            await self._sleep(engine.now() - began)
+            await self._sleep((engine.now() - began) / 2)
         if progress.values or progress.tombstones:
             await self.reclaim()
 
@@ -283,7 +283,7 @@ class Maintenance:
                     return total
                 total += freed
                 engine.counts.reclaimed_bytes += freed
-                await self._sleep(engine.now() - began)
+                await self._sleep((engine.now() - began) / 2)
 
     async def reclaim_soon(self) -> None:
         """Give back what a store that was dropped has left; a failure is logged, and the next start tries again."""

@@ -297,7 +297,9 @@ class Storage(Protocol):
     # --- clean-up ---
 
     async def compact(self, store: str, horizon: Horizon, budget_s: float) -> Compacted:
-        """Carry out one step of clean-up, durably, for about so long; call it until `is_done`.
+        """Carry out one step of clean-up, for about so long; call it until `is_done`.
+
+        It is durable at the latest with the next append; of steps that are lost with the power nothing is missing.
 
         Values of dead records go in the order of their DELETEs, then tombstones; live records, the newest row of the
         log and the record of used keys stay. No reader may be pinned below `horizon.values`, which is the caller's

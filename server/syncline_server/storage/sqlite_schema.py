@@ -33,7 +33,9 @@ from .sqlite_compaction import sweep_note
 from .sqlite_migration import migrate
 
 __all__ = [
+    "CHECKPOINT_PAGES",
     "FORMAT",
+    "UNHURRIED_CHECKPOINT_PAGES",
     "create_store",
     "drop_store",
     "open_reader",
@@ -50,7 +52,9 @@ APPLICATION_ID = 0x53594E43
 _BUSY_S = 5.0
 #: Pages of WAL after which a commit checkpoints: 16 MiB. Keys are random, so a longer WAL folds more writes of the
 #: same page into one; beyond this the gain is small.
-_CHECKPOINT_PAGES = 4000
+CHECKPOINT_PAGES = 4000
+#: The same during clean-up, which writes so much that each checkpoint would hold an append up for long.
+UNHURRIED_CHECKPOINT_PAGES = 1000
 _WAL_BYTES_KEPT = 64 * 1024 * 1024
 _CACHE_KIB = 32 * 1024
 _STATEMENTS_MAX = 512
@@ -121,7 +125,7 @@ def open_writer(path: str, *, must_checkpoint: bool) -> sqlite3.Connection:
         for pragma in (
             "journal_mode = WAL",
             "synchronous = FULL",
-            f"wal_autocheckpoint = {_CHECKPOINT_PAGES}",
+            f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
             f"journal_size_limit = {_WAL_BYTES_KEPT}",
             f"cache_size = -{_CACHE_KIB}",
         ):

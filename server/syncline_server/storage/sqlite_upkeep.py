@@ -94,11 +94,13 @@ class Upkeep:
             done = step.carry_out(budget_s)
             return (done, state.id, step.sweep), step.info
 
-        done, id_, sweep = self._writer.change(store, work)
+        with self._writer.unhurried():
+            done, id_, sweep = self._writer.change(store, work)
         if sweep is not None:
             sweeps[id_] = sweep
         return done
 
     def reclaim(self, budget_s: float) -> int:
         """Carry out `Storage.reclaim`."""
-        return self._writer.carry_out(lambda: reclaim_step(self._connection, budget_s))
+        with self._writer.unhurried():
+            return self._writer.carry_out(lambda: reclaim_step(self._connection, budget_s))

@@ -11,8 +11,8 @@ statement alone.
 
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TypeVar
@@ -39,7 +39,13 @@ from .sqlite_compaction import Sweep
 from .sqlite_gone import mark_gone
 from .sqlite_index import NO_TABLES, IndexTables, packed_terms, settle_deletes, write_terms
 from .sqlite_rows import write_rows
-from .sqlite_schema import create_store, drop_store, read_stores
+from .sqlite_schema import (
+    CHECKPOINT_PAGES,
+    UNHURRIED_CHECKPOINT_PAGES,
+    create_store,
+    drop_store,
+    read_stores,
+)
 from .staging import StagedStore
 
 __all__ = ["SqliteWriter", "StoreState"]
@@ -142,6 +148,29 @@ class SqliteWriter:
         """Carry out what changes no store, as one transaction."""
         self._require_sound()
         return self._commit(lambda: (work(), {}))
+
+    @contextmanager
+    def unhurried(self) -> Iterator[None]:
+        """Let what is committed inside reach the disk with the next append, or with a checkpoint, which then are small.
+
+        For clean-up alone: a flush for each of its steps would take longer than the steps. The WAL keeps the order, so
+        a loss of power takes back the last steps, and never one that came before an append that was acknowledged.
+        """
+        self._require_sound()
+        try:
+            self._set_pace("NORMAL", UNHURRIED_CHECKPOINT_PAGES)
+            yield
+        finally:
+            self._set_pace("FULL", CHECKPOINT_PAGES)
+
+    def _set_pace(self, synchronous: str, checkpoint_pages: int) -> None:
+        try:
+            self.connection.execute(f"PRAGMA synchronous = {synchronous}")
+            self.connection.execute(f"PRAGMA wal_autocheckpoint = {checkpoint_pages}").fetchall()
+        except sqlite3.Error as error:
+            # An append must not be acknowledged without a flush.
+            self.failure = self.failure or f"{self._path}: durability cannot be set: {error}"
+            raise StorageUnavailable(self.failure) from error
 
     def append(self, transactions: Sequence[Transaction], now_ms: int) -> Appended:
         """Carry out `Storage.append`."""
@@ -308,7 +337,7 @@ class SqliteWriter:
             raise
         for name, state in changes.items():
             if state is None:
-                del self.stores[name]
+                self.sweeps.pop(self.stores.pop(name).id, None)
             else:
                 self.stores[name] = state
         return result
