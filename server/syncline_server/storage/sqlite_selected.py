@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -175,13 +176,18 @@ class Selection:
 
     def summary(self, upto: Seq) -> Summary:
         """Carry out `Storage.summary`."""
-        keyed = dict(self._keyed(upto))
+        # What begins with a prefix is counted first; the others are those that do not, so no record is held or counted
+        # twice, however many there are.
+        count = digest = 0
+        for seq, key in self._keyed(upto):
+            count, digest = count + 1, digest + digest_term(seq, key)
         exact, others = self._living(upto)
-        for seq, _, _, text, _ in self._rows(sorted(exact - keyed.keys())):
-            keyed[seq] = decode_change(text).key
-        for seq, _, _, text, _ in self._chosen(others - keyed.keys(), upto):
-            keyed[seq] = decode_change(text).key
-        return Summary(len(keyed), sum([digest_term(seq, key) for seq, key in keyed.items()]) % 2**32)
+        known = tuple(self._prefixes)
+        for row in chain(self._rows(sorted(exact)), self._chosen(others, upto)):
+            key = decode_change(row[3]).key
+            if not key.startswith(known):
+                count, digest = count + 1, digest + digest_term(row[0], key)
+        return Summary(count, digest % 2**32)
 
     def _keyed(self, upto: Seq) -> Iterator[tuple[Seq, str]]:
         """Yield seq and key of what lives at `upto` and begins as a selector without conditions says."""
