@@ -9,36 +9,49 @@ Pure. Targets are whatever the caller files; they are compared by identity or as
 
 import bisect
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from math import isqrt
 from typing import Generic, TypeVar
 
 from .storage.selection import Selector
 
 __all__ = ["Router"]
 
+#: Ranges that came or went since the order of the others was worked out, besides the root of how many there are.
+_LOOSE_MAX = 64
+
 T = TypeVar("T", bound=Hashable)
 K = TypeVar("K", str, bytes)
 
 
 class _Entry(Generic[T]):
-    """One selector of one target. `is_exact`: whoever is found under it is selected, without another look."""
+    """One selector of one target. `is_exact`: whoever is found under it is selected, without another look.
 
-    __slots__ = ("is_exact", "selector", "target")
+    `is_gone`: it was removed, from an order that is not worked out anew for it.
+    """
+
+    __slots__ = ("is_exact", "is_gone", "selector", "target")
 
     def __init__(self, selector: Selector, target: T) -> None:
         self.selector = selector
         self.target = target
+        self.is_gone = False
         self.is_exact = not selector.conditions or (len(selector.conditions) == 1 and not selector.prefix)
 
 
 class _Ranges(Generic[T]):
-    """Ranges of terms, asked which of them a term lies in: an interval tree that is built when it is asked again."""
+    """Ranges of terms, asked which of them a term lies in: an interval tree, and a few ranges that are not in it yet.
 
-    __slots__ = ("_entries", "_firsts", "_reach", "_sorted")
+    Filters come and go while others write, and a tree for each of them would cost more than all the rest.
+    """
+
+    __slots__ = ("_entries", "_firsts", "_fresh", "_gone", "_reach", "_sorted")
 
     def __init__(self) -> None:
         self._entries: list[_Entry[T]] = []
         self._sorted: list[_Entry[T]] = []
-        self._firsts: list[bytes] | None = None
+        self._firsts: list[bytes] = []
+        self._fresh: list[_Entry[T]] = []
+        self._gone = 0
         # The highest end in each half of the order, by the middle of it; None: there is one without an end.
         self._reach: list[bytes | None] = []
 
@@ -47,25 +60,33 @@ class _Ranges(Generic[T]):
 
     def add(self, entry: _Entry[T]) -> None:
         self._entries.append(entry)
-        self._firsts = None
+        self._fresh.append(entry)
 
     def remove(self, target: T) -> None:
-        self._entries = [entry for entry in self._entries if entry.target != target]
-        self._firsts = None
+        kept: list[_Entry[T]] = []
+        for entry in self._entries:
+            if entry.target == target:
+                entry.is_gone = True
+                self._gone += 1
+            else:
+                kept.append(entry)
+        self._entries = kept
 
     def having(self, term: bytes) -> list[_Entry[T]]:
         """Return the ranges that have the term."""
-        firsts = self._build() if self._firsts is None else self._firsts
+        if len(self._fresh) + self._gone > _LOOSE_MAX + isqrt(len(self._entries)):
+            self._build()
         found: list[_Entry[T]] = []
-        self._collect(term, bisect.bisect_right(firsts, term), 0, len(firsts), found)
-        return found
+        self._collect(term, bisect.bisect_right(self._firsts, term), 0, len(self._firsts), found)
+        found += [entry for entry in self._fresh if _range_has(entry, term)]
+        return [entry for entry in found if not entry.is_gone] if self._gone else found
 
-    def _build(self) -> list[bytes]:
+    def _build(self) -> None:
+        self._fresh, self._gone = [], 0
         self._sorted = sorted(self._entries, key=lambda entry: _range_of(entry)[0])
         self._firsts = [_range_of(entry)[0] for entry in self._sorted]
         self._reach = [b""] * len(self._sorted)
         self._measure(0, len(self._sorted))
-        return self._firsts
 
     def _measure(self, start: int, end: int) -> bytes | None:
         """Note how far the ranges of [start, end) reach, for each half of it."""
@@ -86,8 +107,7 @@ class _Ranges(Generic[T]):
             return
         self._collect(term, upto, low, middle, found)
         if middle < upto:
-            last = _range_of(self._sorted[middle])[1]
-            if last is None or term < last:
+            if _range_has(self._sorted[middle], term):
                 found.append(self._sorted[middle])
             self._collect(term, upto, middle + 1, high, found)
 
@@ -194,6 +214,10 @@ def _place_of(selector: Selector) -> tuple[str, bytes | None]:
 def _range_of(entry: _Entry[T]) -> tuple[bytes, bytes | None]:
     terms = entry.selector.conditions[0].terms
     return terms.first, terms.end
+
+
+def _range_has(entry: _Entry[T], term: bytes) -> bool:
+    return entry.selector.conditions[0].terms.has(term)
 
 
 def _farthest(ends: Iterable[bytes | None]) -> bytes | None:

@@ -1,11 +1,13 @@
 """The router: it finds exactly the selectors that select a record, whatever comes and goes."""
 
 from collections.abc import Mapping
+from unittest import mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncline_protocol.index import TermRange
+from syncline_server import router as routers
 from syncline_server.router import Router
 from syncline_server.storage.selection import Condition, Selector
 
@@ -31,22 +33,42 @@ def _selected(filed: dict[int, list[Selector]], key: str, terms: dict[str, tuple
 
 
 @unhurried
-@given(st.lists(_SELECTORS, max_size=12), st.lists(_RECORDS, min_size=1, max_size=6), st.data())
+@given(
+    st.lists(_SELECTORS, max_size=12),
+    st.lists(_RECORDS, min_size=1, max_size=6),
+    st.sampled_from([-10, 0, 2, 64]),
+    st.data(),
+)
 def test_it_finds_what_trying_all_of_them_finds(
-    many: list[list[Selector]], records: list[tuple[str, dict[str, tuple[bytes, ...]]]], data: st.DataObject
+    many: list[list[Selector]],
+    records: list[tuple[str, dict[str, tuple[bytes, ...]]]],
+    loose: int,
+    data: st.DataObject,
 ) -> None:
     router: Router[int] = Router()
-    filed = dict(enumerate(many))
-    for target, selectors in filed.items():
-        router.add(target, selectors)
-    while True:
+    filed: dict[int, list[Selector]] = {}
+
+    def check() -> None:
         for key, terms in records:
             assert sorted(router.select(key, terms)) == _selected(filed, key, terms)
-        if not filed:
-            break
-        gone = data.draw(st.sampled_from(sorted(filed)))
-        del filed[gone]
-        router.remove(gone)
+
+    with mock.patch.object(routers, "_LOOSE_MAX", loose):
+        for target, selectors in enumerate(many):
+            router.add(target, selectors)
+            filed[target] = selectors
+            check()
+        while filed:
+            gone = data.draw(st.sampled_from(sorted(filed)))
+            again = filed.pop(gone)
+            router.remove(gone)
+            check()
+            if data.draw(st.booleans()):
+                router.add(gone, again)
+                filed[gone] = again
+                check()
+                router.remove(gone)
+                del filed[gone]
+                check()
     assert not router
     assert list(router.select("a", {"i": (b"",)})) == []
 
@@ -82,3 +104,15 @@ def test_a_record_is_tried_against_no_selector_of_one_term_one_range_or_one_pref
         router.add(2000 + number, [_Untried("", (Condition("j", TermRange(term, term + b"~")),))])
     assert set(router.select("7/x", {"i": (b"012",)})) == {12, 1007}
     assert set(router.select("x", {"j": (b"123x",)})) == {2123}
+
+
+def test_filters_that_come_and_go_do_not_make_a_commit_sort_all_of_them() -> None:
+    router: Router[int] = Router()
+    for number in range(2000):
+        router.add(number, [Selector("", (Condition("i", TermRange(b"%04d" % number)),))])
+    assert len(list(router.select("a", {"i": (b"1000",)}))) == 1001
+    with mock.patch.object(routers._Ranges, "_build", side_effect=AssertionError("all of them were sorted")):
+        for number in range(20):
+            router.remove(number)
+            router.add(number + 5000, [Selector("", (Condition("i", TermRange(b"0000")),))])
+            assert len(list(router.select("a", {"i": (b"1000",)}))) == 1001
