@@ -23,14 +23,11 @@ from syncline_server.log import get_log
 from syncline_server.storage.base import Floors, FoundRow, HistoryGone, Horizon, Outcome, Place, StoreUnknown
 from tests.support.engine import TestClock
 
-from .model import Model, ModelStore, Wanted, digest_of
+from .model import INDEXES, Model, ModelStore, Wanted, digest_of
 from .places import PLACES
 from .reader import STORE, Reader
 
 __all__ = ["FILTERS", "INDEXES", "Life"]
-
-#: The indexes that may be there, as (path, kind).
-INDEXES = {"n": ("/n", "range"), "t": ("/t", "multi"), "e": ("/n", "equality")}
 
 FILTERS: tuple[dict[str, Any] | None, ...] = (
     None,
@@ -65,7 +62,8 @@ class Life:
         self._clock = TestClock()
         self._tail_bytes_max = tail_bytes_max
         self.model = Model()
-        self.readers = [Reader(f"r{n}", Wanted(wanted), self.store) for n, wanted in enumerate(filters)]
+        self._by_id: dict[str, ModelStore] = {}
+        self.readers = [Reader(f"r{n}", Wanted(wanted), self._by_id.__getitem__) for n, wanted in enumerate(filters)]
         self._copies: list[tuple[object, dict[str, ModelStore]]] = []
         self._floors = Floors()
         self.hub: Hub
@@ -101,10 +99,10 @@ class Life:
 
     async def create(self) -> None:
         """Create the store, unless it is there."""
-        _, created = await self.hub.create(STORE)
+        info, created = await self.hub.create(STORE)
         assert created == (STORE not in self.model.stores)
         if created:
-            self.model.stores[STORE] = ModelStore()
+            self.model.stores[STORE] = self._by_id[info.store_id] = ModelStore(info.store_id)
             self._floors = Floors()
 
     async def drop(self) -> None:
@@ -133,13 +131,14 @@ class Life:
         await self.hub.storage.create_index(STORE, IndexSpec(name, path, kind), self.hub.now_ms())  # type: ignore[arg-type]
         while (await self.hub.storage.build_index(STORE, name, 0.0)).state == "building":
             self.steps += 1
-        store.indexes[name] = (path, kind)
+        store.indexes.add(name)
 
     async def drop_index(self, name: str) -> None:
         """Drop an index, if it is there."""
         store = self.store()
-        if store is None or store.indexes.pop(name, None) is None:
+        if store is None or name not in store.indexes:
             return
+        store.indexes.remove(name)
         dropped = await self.hub.storage.drop_index(STORE, name)
         await self.hub.feeds.index_dropped(STORE, dropped.uid)
 
@@ -189,6 +188,7 @@ class Life:
         await self.hub.stop()
         await self._place.restore(copied)
         self.model.stores = copy.deepcopy(stores)
+        self._by_id |= {store.store_id: store for store in self.model.stores.values()}
         self._floors = Floors()
         await self._start()
 

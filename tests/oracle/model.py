@@ -13,7 +13,11 @@ from typing import Any
 from syncline_protocol.cursor import Seq
 from syncline_protocol.digest import digest_term, digest_text
 
-__all__ = ["Fact", "Model", "ModelStore", "Wanted", "digest_of"]
+__all__ = ["INDEXES", "Fact", "Model", "ModelStore", "Wanted", "digest_of"]
+
+
+#: The indexes that a store may have, as (path, kind). One that was dropped is declared anew as it was.
+INDEXES = {"n": ("/n", "range"), "t": ("/t", "multi"), "e": ("/n", "equality")}
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Wanted:
 
     filter: dict[str, Any] | None
 
-    def shows(self, key: str, value: str, indexes: dict[str, tuple[str, str]]) -> bool:
+    def shows(self, key: str, value: str) -> bool:
         """Return whether a record is selected, by a reading of the filter that shares nothing with the server's."""
         wanted = self.filter
         if wanted is None:
@@ -41,7 +45,7 @@ class Wanted:
             return False
         if "index" not in wanted:
             return True
-        return any(_meets(wanted, scalar) for scalar in scalars_at(json.loads(value), *indexes[wanted["index"]]))
+        return any(_meets(wanted, scalar) for scalar in scalars_at(json.loads(value), *INDEXES[wanted["index"]]))
 
 
 def scalars_at(value: Any, path: str, kind: str) -> list[Any]:
@@ -82,10 +86,11 @@ def type_of(scalar: Any) -> str:
 
 @dataclass
 class ModelStore:
-    """One store: its changes, and its indexes as (path, kind) by name."""
+    """One store: its changes, and the names of its indexes."""
 
+    store_id: str
     changes: list[Fact] = field(default_factory=list)
-    indexes: dict[str, tuple[str, str]] = field(default_factory=dict)
+    indexes: set[str] = field(default_factory=set)
 
     @property
     def head(self) -> int:
@@ -105,7 +110,7 @@ class ModelStore:
     def seen(self, wanted: Wanted, at: int | None = None) -> dict[str, int]:
         """Return the seqs of the living records that a filter selects, by key."""
         living = self.living(at)
-        return {key: fact.seq for key, fact in living.items() if wanted.shows(key, fact.value or "", self.indexes)}
+        return {key: fact.seq for key, fact in living.items() if wanted.shows(key, fact.value or "")}
 
     def is_boundary(self, seq: int) -> bool:
         """Return whether a position is between transactions."""

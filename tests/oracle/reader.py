@@ -47,10 +47,10 @@ _RANGES_MAX = 1000
 class Reader:
     """Args:
     wanted: what it asks for.
-    store: returns the store as the model has it now, or None while there is none.
+    store: returns the store of an id as the model has it; one that was dropped as it was at its end.
     """
 
-    def __init__(self, name: str, wanted: Wanted, store: Callable[[], ModelStore | None]) -> None:
+    def __init__(self, name: str, wanted: Wanted, store: Callable[[str], ModelStore]) -> None:
         self.name = name
         self.wanted = wanted
         self._store = store
@@ -141,7 +141,7 @@ class Reader:
             assert message.how == "snapshot" or self.cursor == "start"
             self.held.clear()
         if message.how in ("resume", "snapshot"):
-            if message.how == "resume" and self.cursor != "start":
+            if message.how == "resume" and self.cursor != "start" and parse_cursor(self.cursor).seq > 0:
                 assert message.at == self.cursor
             else:
                 self.missing.clear()
@@ -177,8 +177,7 @@ class Reader:
         }
         self._live = []
         seen = set(self._seen_at(upto).values())
-        store = self._store()
-        assert store is not None
+        store = self._model
         # What has died since may be left out, where its value is gone.
         since = {seq for key, seq in self._seen_at(upto).items() if key not in store.living()}
         assert seen - since <= listed <= seen, f"{self.name}: LIVE names exactly what lives"
@@ -205,10 +204,13 @@ class Reader:
             self._fetch()
             self._compare()
 
+    @property
+    def _model(self) -> ModelStore:
+        assert self.store_id is not None
+        return self._store(self.store_id)
+
     def _seen_at(self, at: str) -> dict[str, int]:
-        store = self._store()
-        assert store is not None
-        return store.seen(self.wanted, parse_cursor(at).seq)
+        return self._model.seen(self.wanted, parse_cursor(at).seq)
 
     def _compare(self) -> None:
         """Compare what is held, if that is to be consistent now."""
