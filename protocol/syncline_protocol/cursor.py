@@ -200,8 +200,9 @@ class Lineage:
 def lineage_with(lineage: str, from_: Cursor, to: Cursor) -> str:
     """Return the lineage that a client keeps, with the incarnation that a batch has brought, if it is a new one.
 
-    When exactly that one began cannot be told from the batch, so it counts from the first position that may be its own:
-    a rewind then reaches at most a batch too far back, where without it nothing would be known to be in common.
+    When exactly that one began cannot be told from the batch, so it counts from the first position that may be its own,
+    which is behind those where the others begin: a rewind then reaches at most a batch too far back, where without it
+    nothing would be known to be in common.
     """
     before, after = parse_cursor(from_), parse_cursor(to)
     if before.incarnation == after.incarnation:
@@ -209,7 +210,8 @@ def lineage_with(lineage: str, from_: Cursor, to: Cursor) -> str:
     known = Lineage.parse(lineage)
     if any(entry.incarnation == after.incarnation for entry in known.entries):
         return lineage
-    return known.extended(after.incarnation, Seq(before.seq + 1)).to_text()
+    # A catch-up from far below comes by the beginnings that are known in one batch with the new one.
+    return known.extended(after.incarnation, Seq(max(before.seq, known.current.first_seq) + 1)).to_text()
 
 
 def decide_resume(

@@ -162,7 +162,8 @@ class Life:
         info = await self.hub.storage.info(STORE)
         assert info.floors.history >= self._floors.history
         assert info.floors.tombstones >= self._floors.tombstones
-        assert max(info.floors.history, info.floors.tombstones) <= top
+        assert info.floors.history <= max(top, self._floors.history)
+        assert info.floors.tombstones <= max(top, self._floors.tombstones)
         self._floors = info.floors
 
     async def reclaim(self) -> None:

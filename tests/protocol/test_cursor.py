@@ -283,6 +283,8 @@ def test_a_lineage_takes_up_the_incarnation_that_a_batch_brings() -> None:
     assert lineage_with("a@0", Cursor("a:5"), Cursor("a:9")) == "a@0"
     assert lineage_with("a@0", Cursor("a:5"), Cursor("b:9")) == "a@0,b@6"
     assert lineage_with("a@0,b@8", Cursor("a:5"), Cursor("b:9")) == "a@0,b@8"
+    # A catch-up from below all of them, in one batch with what was written meanwhile.
+    assert lineage_with("a@0,b@8", Cursor("a:5"), Cursor("c:12")) == "a@0,b@8,c@9"
 
 
 def test_a_restore_after_such_a_batch_is_a_rewind_and_reaches_far_enough_back() -> None:
