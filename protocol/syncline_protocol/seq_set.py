@@ -72,6 +72,13 @@ class SeqSet:
         mine, size = int.from_bytes(self.bits, "little"), len(self.bits)
         return SeqSet((mine & ~int.from_bytes(other.bits[:size], "little")).to_bytes(size, "little"))
 
+    def upto(self, last: Seq) -> "SeqSet":
+        """Return what of the set is not above `last`."""
+        bits = bytearray(self.bits[: (last + 7) // 8])
+        if last & 7 and len(bits) * 8 > last:
+            bits[-1] &= (1 << (last & 7)) - 1
+        return SeqSet(bits)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, SeqSet) and self.bits.rstrip(b"\0") == other.bits.rstrip(b"\0")
 

@@ -36,6 +36,9 @@ class _Engine(Protocol):
     def spawn(self, work: Coroutine[object, object, None]) -> None:
         """Carry out what goes on behind a request."""
 
+    def index_ready(self, store: str, index: str) -> None:
+        """Take note of an index that is complete now."""
+
     async def changed(self, change: Coroutine[object, object, T]) -> T:
         """Wait for a change of the storage that is no append."""
 
@@ -92,6 +95,8 @@ class IndexBuilder:
             info, created = await engine.changed(engine.storage.create_index(store, spec, engine.now_ms()))
         if created:
             engine.log.info("index_declared", store=store, index=spec.name, path=spec.path, kind=spec.kind)
+            if info.state == "ready":
+                engine.index_ready(store, spec.name)
         self._add(store, info)
         return info, created
 
@@ -131,7 +136,7 @@ class IndexBuilder:
             await self._sleep(_RETRY_S)
             return True
         if info.state == "ready":
-            engine.log.info("index_ready", store=store, index=index)
+            engine.index_ready(store, index)
             return False
         await self._sleep(max(0.0, engine.now() - begun_at))
         return True

@@ -121,6 +121,8 @@ class Feed:
         self._moved: asyncio.Event = asyncio.Event()
         #: The indexes that the view needs.
         self.indexes: tuple[IndexInfo, ...] = ()
+        #: The names of the indexes in the grants of those who asked for it: a new one of such a name shows them more.
+        self.named: set[str] = set()
         self._ended = False
         self._end_reason: EndReason = "resubscribe"
 

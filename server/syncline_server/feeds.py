@@ -189,6 +189,14 @@ class Feeds:
                 followed.leave(part)
                 part.end_all("resubscribe")
 
+    def index_ready(self, store: str, name: str) -> None:
+        """End the feeds of those to whom an index shows more that is complete now; they come back and see it."""
+        followed = self._stores.get(store)
+        for part in list(followed.parts.values()) if followed is not None else ():
+            if followed is not None and name in part.named:
+                followed.leave(part)
+                part.end_all("resubscribe")
+
     async def recheck(self) -> None:
         """After the storage was opened anew: feeds whose log is not where it was are ended, and their clients resume.
 
@@ -222,6 +230,26 @@ class Feeds:
             return followed.whole
         feed = followed.parts.get(view)
         return feed or await self._part(followed, view)
+
+    async def feed_for(self, store: str, granted: View, wanted: Filter | None) -> Feed:
+        """Return the feed of what rights show of a store, narrowed by a filter.
+
+        Raises:
+            RemoteProtocolError: the filter is wrong.
+            StorageError: the store or the index of the filter is not there, or the index is not complete.
+        """
+        named = {where.index for where in granted.wheres}
+        while True:
+            view = await view_of(self._storage, store, granted, wanted)
+            try:
+                feed = await self.feed(store, view)
+            except IndexUnknown:
+                # Dropped since: without an index of the grants less is seen; one of the filter is missed right here.
+                continue
+            feed.named |= named
+            # One that became complete before the feed knew of it has ended nothing.
+            if not named or view == await view_of(self._storage, store, granted, wanted):
+                return feed
 
     async def _open(self, store: str) -> Followed:
         # Commits that happen while the head is read are kept aside; those that the read has seen are left out.
@@ -336,7 +364,7 @@ class Feeds:
             StorageError: the store is unknown or not the one that was meant, its index is not there or not complete,
                 or the storage failed.
         """
-        feed = await self.feed(request.store, await view_of(self._storage, request.store, granted, wanted))
+        feed = await self.feed_for(request.store, granted, wanted)
         if request.store_id is not None and request.store_id != feed.store_id:
             raise StoreMismatch(request.store)
         # Who was just told that his write is stored finds it in what he subscribes to now.
@@ -401,7 +429,12 @@ class Feeds:
         await feed.reached(upto)
 
         async def read() -> SeqSet:
-            return await self._storage.live_set(feed.store, upto, feed.view.selectors)
+            if not feed.view.indexes:
+                return await self._storage.live_set(feed.store, upto, feed.view.selectors)
+            # A DELETE from before an index was declared tells no terms of it, and is in no piece of this view: what
+            # has died since is not named, so that nobody keeps it.
+            head = feed.tail.head.seq
+            return (await self._storage.live_set(feed.store, head, feed.view.selectors)).upto(upto)
 
         return await self._live.get(feed.id, upto, feed.cursor(upto), read, bitmaps=bitmaps)
 

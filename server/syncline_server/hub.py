@@ -263,6 +263,11 @@ class Hub:
         self.log.info("index_dropped", store=store, index=index)
         return info
 
+    def index_ready(self, store: str, index: str) -> None:
+        """Let those go on who were not shown what a new index shows; the builder calls it when it is complete."""
+        self.feeds.index_ready(store, index)
+        self.log.info("index_ready", store=store, index=index)
+
     async def changed(self, change: Coroutine[object, object, T]) -> T:
         """Wait for a change that is no append. One that fails leaves the storage as uncertain as an append does."""
         try:

@@ -15,6 +15,7 @@ from syncline_protocol import DEFAULT_LIMITS
 from syncline_protocol.codec import decode_server_message
 from syncline_protocol.cursor import Seq, parse_cursor
 from syncline_protocol.digest import digest_term, digest_text
+from syncline_protocol.index import IndexSpec
 from syncline_protocol.messages import (
     Batch,
     Behind,
@@ -37,7 +38,7 @@ from syncline_protocol.ranges import format_ranges, parse_ranges
 from syncline_protocol.transaction import Transaction, make_op
 from syncline_server.access.authority import Authority
 from syncline_server.access.gate import Visitor
-from syncline_server.access.grant import Grant, GrantLimits
+from syncline_server.access.grant import Grant, GrantLimits, ReadWhere
 from syncline_server.access.principal import Principal
 from syncline_server.frame import Frame
 from syncline_server.hub import Hub
@@ -50,14 +51,24 @@ STORE = "notes"
 
 
 class Shelf(msgspec.Struct, frozen=True):
-    """What a reader may see: keys with one of these prefixes, and whether authors are shown. No prefixes: nothing."""
+    """What a reader may see: keys with one of these prefixes, what an index has in one of these rooms, and who made it.
+
+    Each record is in the room that is named by the first letter of its key. No prefixes and no rooms: nothing.
+    """
 
     prefixes: tuple[str, ...]
     authors: bool = True
+    rooms: tuple[str, ...] = ()
+
+    @property
+    def limits(self) -> tuple[GrantLimits, ...]:
+        """The limits of the grants that give it."""
+        by_key = [GrantLimits(read_prefix=prefix or None) for prefix in self.prefixes]
+        return (*by_key, *[GrantLimits(read_where=ReadWhere("room", room)) for room in self.rooms])
 
     def shows(self, key: str) -> bool:
         """Return whether a key is seen."""
-        return any(key[: len(prefix)] == prefix for prefix in self.prefixes)
+        return key[0] in self.rooms or any(key[: len(prefix)] == prefix for prefix in self.prefixes)
 
 
 class Library:
@@ -68,21 +79,38 @@ class Library:
         self.clock = clock
         self.log: list[tuple[int, str, bool, str]] = []
         self.alive: dict[str, int] = {}
-        self.shelves: dict[str, Shelf] = {}
+        self.has_index = False
+        self._shelves: dict[str, Shelf] = {}
         self.views_of_frames: dict[int, tuple[Frame, Shelf]] = {}
         hub.gate = _NamedGate()
         hub.authority = Authority(self._grants)
 
     def _grants(self, principal: Principal, store: str) -> list[Grant]:
-        shelf = self.shelves[principal.name or ""]
-        return [
-            Grant("g_1", "user:x", STORE, "reader", None, 1, GrantLimits(read_prefix=prefix or None), shelf.authors)
-            for prefix in shelf.prefixes
-        ]
+        shelf = self._shelves[principal.name or ""]
+        return [Grant("g_1", "user:x", STORE, "reader", None, 1, limits, shelf.authors) for limits in shelf.limits]
+
+    def shelf(self, name: str) -> Shelf:
+        """Return what somebody sees: by an index that is not there, nothing."""
+        shelf = self._shelves[name]
+        return shelf if self.has_index else msgspec.structs.replace(shelf, rooms=())
+
+    def has_grant(self, name: str) -> bool:
+        """Return whether somebody is let in, be it to see nothing."""
+        return bool(self._shelves[name].limits)
+
+    async def set_index(self, there: bool) -> None:
+        """Declare the index of the rooms, or drop it."""
+        if there:
+            await self.hub.builder.declare(STORE, IndexSpec("room", "/room"))
+        else:
+            await self.hub.drop_index(STORE, "room")
+        self.has_index = there
 
     async def write(self, *ops: tuple[str, bool], by: str = "ann") -> None:
         """Commit a transaction of ADDs (True) and DELETEs."""
-        made = tuple(make_op(key, b'"text"' if added else None, DEFAULT_LIMITS) for key, added in ops)
+        made = tuple(
+            make_op(key, b'{"room":"%b"}' % key[:1].encode() if added else None, DEFAULT_LIMITS) for key, added in ops
+        )
         outcome = await self.hub.write(Transaction(STORE, made, single=len(made) == 1, by=by))
         assert isinstance(outcome, Outcome)
         for (key, added), result in zip(ops, outcome.ops, strict=True):
@@ -106,9 +134,13 @@ class Library:
                 del held[key]
         return held
 
+    def put(self, name: str, shelf: Shelf) -> None:
+        """Say what somebody may see who has not come yet."""
+        self._shelves[name] = shelf
+
     def allow(self, name: str, shelf: Shelf) -> None:
         """Change what somebody may see. Returns when nothing else is written to him any more."""
-        self.shelves[name] = shelf
+        self.put(name, shelf)
         self.hub.rights_changed()
 
     async def pass_time(self, seconds: float, readers: Iterable["Reader"] = ()) -> None:
@@ -143,7 +175,7 @@ class _Socket(Peer):
         self.send(Hello(token=name))
 
     def write(self, payload: bytes) -> None:
-        shelf = self._library.shelves[self._name]
+        shelf = self._library.shelf(self._name)
         message = decode_server_message(payload)
         if isinstance(message, Batch | Fill):
             for change in message.changes:
@@ -152,7 +184,7 @@ class _Socket(Peer):
         super().write(payload)
 
     def write_frame(self, frame: Frame) -> None:
-        shelf = self._library.shelves[self._name]
+        shelf = self._library.shelf(self._name)
         _, first = self._library.views_of_frames.setdefault(id(frame), (frame, shelf))
         assert first == shelf, "a frame went to two views"
         self.write(frame.payload)
@@ -164,7 +196,7 @@ class Reader:
     def __init__(self, library: Library, name: str, shelf: Shelf) -> None:
         self.library = library
         self.name = name
-        library.shelves[name] = shelf
+        library.put(name, shelf)
         self.held: dict[str, int] = {}
         self.cursor = "start"
         self.how: str | None = None
@@ -247,7 +279,7 @@ class Reader:
                 raise AssertionError(message)
 
     def _begin(self, how: str, at: str) -> None:
-        self.how, self._shelf = how, self.library.shelves[self.name]
+        self.how, self._shelf = how, self.library.shelf(self.name)
         assert how in ("resume", "reconcile"), how
         if how == "reconcile":
             # The position is only reached when it is known what lives there.
@@ -288,7 +320,12 @@ class Reader:
             return
         position, listed = parse_cursor(upto).seq, set(self._listed)
         wanted = self.library.seen_at(position, self._shelf)
-        assert self._listed == sorted(wanted.values()), "exactly the records that he may see now"
+        if self._shelf.rooms:
+            # What has died since may be missing.
+            alive = {seq for key, seq in wanted.items() if self.library.alive.get(key) == seq}
+            assert alive <= listed <= set(wanted.values())
+        else:
+            assert self._listed == sorted(wanted.values()), "exactly the records that he may see now"
         self.held = {key: seq for key, seq in self.held.items() if seq in listed}
         self.missing = listed - set(self.held.values())
         self._listed, self.cursor = [], upto

@@ -1,10 +1,12 @@
 """Random histories with readers of every view: what each is sent adds up to what he may see, and nothing else is sent.
 
 Adds and deletes, alone and in transactions, readers who come and go, sockets that take nothing for a while, a tail so
-short that catch-ups read the storage, and grants that change under all of that.
+short that catch-ups read the storage, grants that change under all of that, and an index that comes and goes by which
+some of them see.
 """
 
 import random
+from collections.abc import Sequence
 
 import pytest
 
@@ -24,17 +26,28 @@ _SHELVES = (
     Shelf(("z/",)),
     Shelf(()),
 )
+#: Some by what an index finds: instead of keys, beside them, and by it alone.
+_INDEXED = (
+    Shelf((), rooms=("a",)),
+    Shelf(("",)),
+    Shelf(("a/x/",), rooms=("b",)),
+    Shelf((), authors=False, rooms=("a",)),
+    Shelf((), rooms=("b", "c")),
+    Shelf((), rooms=("z",)),
+    Shelf(("a/",), rooms=("a",)),
+)
 _READERS = 4
 
-_STEPS = ("add", "add", "delete", "both", "many", "read", "read", "leave", "full", "drain", "time", "allow")
+_STEPS = ("add", "add", "delete", "both", "many", "read", "read", "leave", "full", "drain", "time", "allow", "index")
 
 
 class Life:
     """One run: the readers, and the steps that are carried out."""
 
-    def __init__(self, place: Library, *, changing: bool) -> None:
+    def __init__(self, place: Library, shelves: Sequence[Shelf], *, changing: bool) -> None:
         self.place = place
-        self.readers = [Reader(place, f"r{n}", _SHELVES[n]) for n in range(_READERS)]
+        self.shelves = shelves
+        self.readers = [Reader(place, f"r{n}", shelves[n]) for n in range(_READERS)]
         self.changing = changing
         self.made = 0
 
@@ -66,7 +79,10 @@ class Life:
             case "time":
                 await self.place.pass_time(float(other), self.readers)
             case "allow" if self.changing:
-                self.place.allow(reader.name, _SHELVES[other])
+                self.place.allow(reader.name, self.shelves[other])
+                await reader.read()
+            case "index" if self.changing and self.shelves is _INDEXED:
+                await self.place.set_index(not self.place.has_index)
                 await reader.read()
 
     async def end(self) -> None:
@@ -82,8 +98,8 @@ class Life:
             for reader in self.readers:
                 await reader.read()
         for reader in self.readers:
-            shelf = self.place.shelves[reader.name]
-            if not shelf.prefixes:
+            shelf = self.place.shelf(reader.name)
+            if not self.place.has_grant(reader.name):
                 assert not reader.open
                 continue
             assert reader.caught_up
@@ -92,23 +108,28 @@ class Life:
             assert reader.cursor.partition("~")[0].endswith(f":{head}")
 
 
-async def live(seed: int, *, changing: bool, tail_bytes_max: int) -> None:
+async def live(seed: int, shelves: Sequence[Shelf], *, changing: bool, tail_bytes_max: int) -> None:
     """Carry out steps, and compare in the end."""
     chance = random.Random(seed)
     async with library(tail_bytes_max=tail_bytes_max) as place:
-        life = Life(place, changing=changing)
+        await place.set_index(True)
+        life = Life(place, shelves, changing=changing)
         for _ in range(150):
             await life.step(chance.choice(_STEPS), chance.randrange(6), chance.randrange(7))
         await life.end()
 
 
 @pytest.mark.parametrize("tail_bytes_max", [300, 1_000_000])
+@pytest.mark.parametrize("shelves", [_SHELVES, _INDEXED], ids=["keys", "index"])
 @pytest.mark.parametrize("seed", range(6))
-async def test_everybody_holds_what_his_view_shows(seed: int, tail_bytes_max: int) -> None:
-    await live(seed, changing=False, tail_bytes_max=tail_bytes_max)
+async def test_everybody_holds_what_his_view_shows(seed: int, shelves: Sequence[Shelf], tail_bytes_max: int) -> None:
+    await live(seed, shelves, changing=False, tail_bytes_max=tail_bytes_max)
 
 
 @pytest.mark.parametrize("tail_bytes_max", [300, 1_000_000])
+@pytest.mark.parametrize("shelves", [_SHELVES, _INDEXED], ids=["keys", "index"])
 @pytest.mark.parametrize("seed", range(12))
-async def test_everybody_holds_what_he_may_see_now_however_grants_have_changed(seed: int, tail_bytes_max: int) -> None:
-    await live(seed, changing=True, tail_bytes_max=tail_bytes_max)
+async def test_everybody_holds_what_he_may_see_now_however_grants_have_changed(
+    seed: int, shelves: Sequence[Shelf], tail_bytes_max: int
+) -> None:
+    await live(seed, shelves, changing=True, tail_bytes_max=tail_bytes_max)

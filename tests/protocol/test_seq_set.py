@@ -42,6 +42,11 @@ def test_a_difference_has_what_the_other_set_lacks(mine: set[int], others: set[i
     assert members(made_of(mine) - made_of(others)) == mine - others
 
 
+@given(_SEQS, st.integers(0, 50_000))
+def test_what_is_above_a_seq_is_cut_off(seqs: set[int], last: int) -> None:
+    assert members(made_of(seqs).upto(Seq(last))) == {seq for seq in seqs if seq <= last}
+
+
 def test_a_scattered_set_is_a_bitmap_and_a_run_is_a_range() -> None:
     seqs = set(range(1, 3072 * 8 + 1, 2)) | set(range(100_000, 5_000_000))
     pieces = list(made_of(seqs).pieces(bitmaps=True))

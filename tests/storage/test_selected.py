@@ -175,18 +175,3 @@ async def test_a_part_of_a_store_is_what_a_naive_look_at_all_changes_shows(
         assert done.values > 0
         history.floors = done.floors
         await _compare(bench.storage, history, asked, chance)
-
-
-async def test_who_is_told_that_a_record_lives_is_told_that_it_died_also_if_the_index_is_younger(bench: Bench) -> None:
-    await bench.answer(write(add("dies before", {"n": 1}), add("dies after", {"n": 1}), add("stays", {"n": 1})))
-    await bench.answer(write(delete("dies before")))
-    made, _ = await bench.storage.create_index("notes", IndexSpec("n", "/n"), 1)
-    while (await bench.storage.build_index("notes", "n", 0.0)).state == "building":
-        pass
-    await bench.answer(write(delete("dies after")))
-    term = encode_term(1)
-    selectors = [Selector("", (Condition(made.uid, TermRange(term, term + b"\x00")),))]
-    told = await bench.storage.live_set("notes", Seq(3), selectors)
-    chunk = await bench.storage.read("notes", Seq(3), Seq(5), selectors=selectors)
-    assert list(told.ranges()) == [(2, 3)]
-    assert [row.seq for row in chunk.rows] == [5]

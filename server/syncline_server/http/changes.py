@@ -25,7 +25,6 @@ from syncline_server.feeds import Opening
 from syncline_server.frame import Frame
 from syncline_server.hub import Hub
 from syncline_server.storage.base import Head, StorageError, StoreUnknown
-from syncline_server.wanted import view_of
 
 from .bodies import Batch, Bookmark, CaughtUpEvent, ChangesPage, EndedEvent, digest_of
 from .call import Call, json_response
@@ -45,8 +44,7 @@ _RETRY_MS = (1000, 5000)
 async def _changes(call: Call) -> Response:
     granted = call.view(call.store)
     wanted = filter_of({name: call.text(name) for name in FILTER_TEXTS})
-    view = await view_of(call.hub.storage, call.store, granted, wanted)
-    feed = await call.hub.feeds.feed(call.store, view)
+    feed = await call.hub.feeds.feed_for(call.store, granted, wanted)
     media_type = call.accepts(JSON, SSE, NDJSON)
     if media_type == JSON and not call.number("wait"):
         return json_response(await _page(call, feed, Wait()))
@@ -164,7 +162,7 @@ async def _cut(hub: Hub, frame: Frame, feed: Feed, limit: int) -> tuple[Seq, lis
 def _ended(feed: Feed) -> Exception:
     if feed.end_reason == "store_dropped":
         return StoreUnknown(feed.store)
-    return Refusal("storage_unavailable", "the storage was opened anew; ask again with the same cursor")
+    return Refusal("storage_unavailable", "what is followed was opened anew; ask again with the same cursor")
 
 
 # --- streams ---

@@ -184,9 +184,7 @@ class Storage(Protocol):
     async def live_set(self, store: str, upto: Seq, selectors: Sequence[Selector] = ()) -> SeqSet:
         """Return the seqs of the records that live at `upto`; with selectors only of those that one of them selects.
 
-        Below the history floor, records whose value is gone may be missing: they have died since. So are, with
-        selectors, those whose DELETE `read` does not give with them, as they died before the index was declared:
-        whoever was told that they live would never be told that they died.
+        Below the history floor, records whose value is gone may be missing: they have died since.
         """
         ...
 

@@ -179,16 +179,7 @@ class MemoryLog:
 
     def live_set(self, upto: Seq, selectors: Sequence[Selector]) -> SeqSet:
         """Carry out `Storage.live_set`."""
-        indexes = self.indexes
-        return SeqSet.of(
-            [row.seq for row in self.living(selectors, upto) if not selectors or self._is_told(row, selectors, indexes)]
-        )
-
-    def _is_told(self, row: Row, selectors: Sequence[Selector], indexes: IndexSet) -> bool:
-        """Return whether whoever asks for these selectors is sent the DELETE of a record, if there is one."""
-        partner = self.partners[row.seq]
-        delete = None if partner is None else self.rows.get(partner)
-        return partner is None or (delete is not None and self._selects(selectors, delete, indexes))
+        return SeqSet.of([row.seq for row in self.living(selectors, upto)])
 
     def summary(self, selectors: Sequence[Selector], upto: Seq) -> Summary:
         """Carry out `Storage.summary`."""

@@ -171,10 +171,7 @@ class Selection:
         exact, others = self._living(upto)
         seqs = {seq for seq, _ in self._keyed(upto)}
         seqs.update(exact)
-        chosen = {seq: partner for seq, _, partner, *_ in self._chosen(others, upto)}
-        deletes = self._rows(sorted([partner for partner in chosen.values() if partner is not None]))
-        told = {delete[2] for delete in deletes if self._selects(delete)}
-        seqs.update(seq for seq, partner in chosen.items() if partner is None or seq in told)
+        seqs.update(row[0] for row in self._chosen(others, upto))
         return SeqSet.of(sorted(seqs))
 
     def summary(self, upto: Seq) -> Summary:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pytest
 
 from syncline.replica.entry import Edit, Entry, EntryOp, Refusal, SyncState
-from syncline.replica.outbox import Outbox, Verdict, is_in, judge
+from syncline.replica.outbox import Outbox, Verdict, is_in, judge, taken_back
 from syncline.write import Written
 from syncline_protocol.cursor import Cursor, Lineage, Seq
 from syncline_protocol.messages import OpResult, Status
@@ -157,13 +157,21 @@ def test_such_deletes_that_had_nothing_to_do_are_passed_by_any_position() -> Non
     assert ids(outbox.passed(Seq(0))) == [1]
 
 
-@pytest.mark.parametrize("statuses", [("gone", "skipped"), ("skipped", "conflict"), ("exists", "skipped")])
+@pytest.mark.parametrize("statuses", [("gone", "skipped"), ("skipped", "conflict")])
 @pytest.mark.parametrize("returned", [False, True])
 def test_a_rival_is_final_for_a_write_that_nobody_can_make_anew(statuses: tuple[Status, ...], returned: bool) -> None:
     entry = Entry(1, (delete("v1"), add("v2")), 0, returned=returned)
     verdict, rejected = judge(entry, refused(*statuses), was_sent_before=False)
     assert (verdict, rejected.state) == (Verdict.REJECTED, SyncState.REJECTED)
     assert rejected.refusal == Refusal("refused", statuses, head=Cursor("a:9"))
+
+
+def test_what_others_have_put_back_of_a_write_that_returned_is_not_sent_again_but_the_rest_is() -> None:
+    entry = Entry(1, (delete("v1"), add("v2")), 0)
+    verdict, rejected = judge(entry, refused("skipped", "exists"), was_sent_before=False)
+    assert (verdict, rejected.state) == (Verdict.REJECTED, SyncState.REJECTED)
+    verdict, left = judge(taken_back(entry), refused("skipped", "exists"), was_sent_before=False)
+    assert (verdict, left.state, left.ops, left.atomic) == (Verdict.PARTED, SyncState.PENDING, (delete("v1"),), False)
 
 
 def test_a_write_that_can_be_made_anew_is_not_if_anything_else_is_wrong_with_it() -> None:
