@@ -126,6 +126,9 @@ def test_every_answer_is_one_that_the_document_has(server: Server, operation: An
     @given(case=_requests_of(made), data=st.data())
     def ask(case: Case, data: st.DataObject) -> None:
         fitted(case, data, server.world)
-        case.validate_response(server.answer(case, name), checks=_CHECKS)
+        answer = server.answer(case, name)
+        # That this storage cannot do something, as make a backup of memory, is an answer and no failure.
+        checks = [check for check in _CHECKS if answer.status_code != 501 or check is not not_a_server_error]
+        case.validate_response(answer, checks=checks)
 
     ask()
