@@ -210,8 +210,11 @@ def lineage_with(lineage: str, from_: Cursor, to: Cursor) -> str:
     known = Lineage.parse(lineage)
     if any(entry.incarnation == after.incarnation for entry in known.entries):
         return lineage
-    # A catch-up from far below comes by the beginnings that are known in one batch with the new one.
-    return known.extended(after.incarnation, Seq(max(before.seq, known.current.first_seq) + 1)).to_text()
+    first = Seq(before.seq + 1)
+    if known.current.first_seq > first:
+        # A catch-up from far below comes by beginnings that are known in one batch with the new one.
+        first = Seq(known.current.first_seq + 1)
+    return known.extended(after.incarnation, first).to_text()
 
 
 def decide_resume(
