@@ -49,6 +49,8 @@ async def full_error(replica):
 
 
 async def main():
+    # The development mode also tells of steps that a busy machine made slow, which is no fault.
+    asyncio.get_running_loop().slow_callback_duration = 60
     async with syncline.connect(url, wait=False) as client:
         leave(0)
         await full_while_opening(client)
@@ -132,6 +134,7 @@ unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
 
 
 async def main():
+    asyncio.get_running_loop().slow_callback_duration = 60
     async with syncline.connect("http://127.0.0.1:1", wait=False) as client:
         replica = await client.replica("notes", sys.argv[1])
         resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, unlimited[1]))
