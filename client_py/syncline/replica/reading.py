@@ -4,6 +4,7 @@ Everything is local, immediate and of one moment: what the server has, seen thro
 which adds writing and following.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 
 from syncline_protocol.cursor import Seq
@@ -25,7 +26,7 @@ _PAGE = 1000
 _EVERYTHING = TermRange()
 
 
-class Reading:
+class Reading(ABC):
     """The reading half of a replica.
 
     Args:
@@ -38,9 +39,9 @@ class Reading:
         self._database = database
         self._indexes = LocalIndexes(self.get, self.__iter__)
 
+    @abstractmethod
     def _require_readable(self) -> None:
         """Raise if the replica is closed."""
-        raise NotImplementedError
 
     # --- reading ---
 
